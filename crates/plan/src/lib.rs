@@ -1,0 +1,21 @@
+//! Decides what a job does and needs, as data: pure arithmetic on resolved configurations.
+//!
+//! Nothing here reads a file or a clock, holds a tensor or names a device, so
+//! every decision can be tested in microseconds and comes out the same on
+//! every machine. The executor follows what it is handed.
+//!
+//! - [`passes`]: the list of passes that turns noise into a finished chunk.
+//! - [`slots`]: which preallocated cache slot holds which chunk's page.
+//! - [`length`]: seconds to pictures, frames and chunks.
+//! - [`memory`]: what weights, caches and activations weigh, term by term.
+//! - [`presets`]: published and comparison shapes, planned without their files.
+//! - [`report`]: dense against MLA for one video, as a table and as JSON.
+//! - [`units`]: byte counts as people read them.
+
+pub mod length;
+pub mod memory;
+pub mod passes;
+pub mod presets;
+pub mod report;
+pub mod slots;
+pub mod units;

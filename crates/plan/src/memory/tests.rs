@@ -1,0 +1,320 @@
+//! Tests of [`super`]: counts from published files and papers, then properties.
+
+use proptest::prelude::*;
+use types::{Axis, Mla, Positions, QueryNorm, Rope, TextEncoder, Window};
+
+use super::*;
+use crate::{presets::preset, units::Bytes};
+
+const BF16: ElementBytes = ElementBytes { weights: 2, cache: 2, activations: 2 };
+const SIZE_480P: Size = Size { width: 832, height: 480 };
+
+#[test]
+fn transformers_have_as_many_parameters_as_published() {
+    let count = |name| {
+        let transformer = preset(name).unwrap().transformer.unwrap();
+        parameters(&transformer, 0..transformer.layers).total()
+    };
+    // `diffusion_pytorch_model.safetensors` of Wan2.1-T2V-1.3B, and diffusers'
+    // `WanTransformer3DModel` in the shapes of the 14B model.
+    assert_eq!(count("wan-1.3b"), 1_418_996_800);
+    assert_eq!(count("wan-14b"), 14_288_491_584);
+    // Each layer: 3 x (1536 x 1536 + 1536) and two norms of 1536 leave; the
+    // paper's seven matrices (3.219 M, without the output's) and the norms of
+    // its two latents come.
+    let leaves = 3 * (1536 * 1536 + 1536) + 2 * 1536;
+    let comes = 3_219_456 + 192 + 768;
+    assert_eq!(count("videomla-1.3b"), 1_418_996_800 - 30 * leaves + 30 * comes);
+}
+
+#[test]
+fn embedded_models_parts_have_as_many_parameters_as_their_files() {
+    // Sums over the headers of models/mini/weights.
+    let transformer = embedded_transformer();
+    assert_eq!(parameters(&transformer, 0..8).total(), 18_339_056);
+    assert_eq!(text_encoder_parameters(&embedded_text_encoder()), 347_008);
+    assert_eq!(vae_decoder_parameters(&embedded_vae()), 1_543_983);
+}
+
+#[test]
+fn vae_and_text_encoder_have_as_many_parameters_as_diffusers_builds() {
+    let model = preset("wan-1.3b").unwrap();
+    // Counted with `torch.device("meta")`, diffusers 0.42.1 and transformers 5.17:
+    // decoder and `post_quant_conv`; `UMT5EncoderModel`.
+    assert_eq!(vae_decoder_parameters(&model.vae.unwrap()), 73_295_331 + 272);
+    assert_eq!(text_encoder_parameters(&model.text_encoder.unwrap()), 5_680_910_336);
+    let odd = Vae {
+        decoder_base_dim: 20,
+        z_dim: 5,
+        dim_mult: vec![1, 3, 2],
+        res_units: 2,
+        temporal_downsample: vec![true, false],
+        ..embedded_vae()
+    };
+    assert_eq!(vae_decoder_parameters(&odd), 1_083_063 + 30);
+}
+
+#[test]
+fn stages_share_the_layers_and_repeat_only_the_time_embedding() {
+    let transformer = embedded_transformer();
+    let whole = parameters(&transformer, 0..8);
+    let stages = [0..3, 3..5, 5..8].map(|layers| parameters(&transformer, layers));
+
+    assert_eq!(stages.map(|stage| stage.time), [whole.time; 3]);
+    assert_eq!(stages.map(|stage| stage.embeddings), [whole.embeddings, 0, 0]);
+    assert_eq!(stages.map(|stage| stage.head), [0, 0, whole.head]);
+    assert_eq!(stages.iter().map(|stage| stage.layers).sum::<u64>(), whole.layers);
+}
+
+#[test]
+fn wans_decoder_remembers_what_its_public_code_caches() {
+    let inputs = vae_cache(&preset("wan-1.3b").unwrap().vae.unwrap(), grid_480p());
+
+    let input = |convolutions, channels, rows, columns| CausalInput {
+        convolutions,
+        channels,
+        rows,
+        columns,
+    };
+    let expected = [
+        input(1, 16, 60, 104),
+        input(11, 384, 60, 104),
+        input(1, 192, 120, 208),
+        input(6, 384, 120, 208),
+        input(6, 192, 240, 416),
+        input(7, 96, 480, 832),
+    ];
+    assert_eq!(inputs, expected);
+    assert_eq!(inputs.iter().map(|input| input.convolutions).sum::<usize>(), 32);
+    let elements: u64 = inputs.iter().map(CausalInput::elements).sum();
+    // Two frames each: 944.3 million numbers.
+    assert_eq!(elements, 944_286_720);
+}
+
+#[test]
+fn cache_weighs_what_the_paper_says() {
+    // arXiv:2605.30351, section 3, table 1 and their arithmetic: bytes in bf16.
+    let bytes = |name, frames| {
+        let transformer = preset(name).unwrap().transformer.unwrap();
+        2 * cache_elements(&transformer, grid_480p(), 30, frames)
+    };
+    let frames = [3, 6, 7, 12, 21, 240];
+    let dense = frames.map(|frames| Bytes(bytes("wan-1.3b", frames)).to_string());
+    let mla = frames.map(|frames| Bytes(bytes("videomla-1.3b", frames)).to_string());
+
+    assert_eq!(dense, ["863 MB", "1.73 GB", "2.01 GB", "3.45 GB", "6.04 GB", "69.0 GB"]);
+    assert_eq!(mla, ["62.9 MB", "126 MB", "147 MB", "252 MB", "440 MB", "5.03 GB"]);
+    let krea = preset("wan-14b").unwrap().transformer.unwrap();
+    assert_eq!(2 * cache_elements(&krea, grid_480p(), 40, 21), 819_200 * 32_760);
+}
+
+#[test]
+fn terms_are_counted_for_the_parts_and_layers_held() {
+    let model = preset("videomla-1.3b").unwrap();
+    let whole = memory(&model, &load(0..30)).unwrap();
+    assert_eq!(whole.cross_attention_bytes, 94_371_840);
+    assert_eq!(Bytes(whole.vae_cache_bytes).to_string(), "1.89 GB");
+    // Five slots of three frames: sink, two of the window, in generation, roll-back.
+    assert_eq!(whole.cache_slots_bytes, 5 * 3 * 1560 * 13_440);
+    assert_eq!(whole.text_encoder_bytes, 2 * 5_680_910_336);
+    let sum: u64 = whole.terms().iter().map(|(_, bytes)| bytes).sum();
+    assert_eq!(whole.total_bytes, sum);
+
+    let stage = Load { text_encoder: false, vae_decoder: false, ..load(10..20) };
+    let stage = memory(&model, &stage).unwrap();
+    assert_eq!(3 * stage.cache_slots_bytes, whole.cache_slots_bytes);
+    assert_eq!(3 * stage.cross_attention_bytes, whole.cross_attention_bytes);
+    assert_eq!(stage.pass_activations_bytes, whole.pass_activations_bytes);
+    let decoder = (stage.vae_decoder_bytes, stage.vae_cache_bytes, stage.decode_activations_bytes);
+    assert_eq!((stage.text_encoder_bytes, decoder), (0, (0, 0, 0)));
+}
+
+#[test]
+fn activations_are_counted_as_their_functions_say() {
+    let whole = memory(&preset("wan-1.3b").unwrap(), &load(0..30)).unwrap();
+    // 4,680 tokens: queries, rows (two), output, keys and values make 6 x 1536,
+    // more than the feed-forward's 8,960; residual and normed copy 2 x 1536.
+    let layer = 2 * (4_680 * 8 * 1536 + 512 * 1536);
+    assert_eq!(whole.pass_activations_bytes, layer + 4 * 4 * 16 * 3 * 60 * 104);
+    let wide = memory(&preset("wan-14b-mla").unwrap(), &load(0..40)).unwrap();
+    // Query latent and rows; queries, output, keys and values of 40 x 128; residual and copy.
+    let layer = 2 * (4_680 * (768 + 224 + 6 * 5120) + 512 * 5120);
+    assert_eq!(wide.pass_activations_bytes, layer + 4 * 4 * 16 * 3 * 60 * 104);
+    // Four pictures of 96 channels at full size: input, output and residual.
+    assert_eq!(whole.decode_activations_bytes, 2 * 3 * 4 * 96 * 480 * 832);
+}
+
+#[test]
+fn model_without_a_window_holds_no_cache_and_one_long_pass() {
+    let mut model = preset("wan-1.3b").unwrap();
+    let chunked = memory(&model, &load(0..30)).unwrap();
+    model.transformer.as_mut().unwrap().window = None;
+    let whole = memory(&model, &load(0..30)).unwrap();
+
+    assert_eq!(whole.cache_slots_bytes, 0);
+    assert!(6 * chunked.pass_activations_bytes < whole.pass_activations_bytes);
+}
+
+#[test]
+fn guidance_holds_the_cross_attention_of_two_prompts() {
+    let mut model = preset("wan-1.3b").unwrap();
+    model.sampler.first_chunk.guidance = 2.5;
+
+    let memory = memory(&model, &load(0..30)).unwrap();
+    assert_eq!(memory.cross_attention_bytes, 2 * 94_371_840);
+}
+
+#[test]
+fn impossible_loads_are_named() {
+    let model = preset("wan-1.3b").unwrap();
+    let size = Size { width: 833, height: 480 };
+    let (width, height, column_pixels, row_pixels) = (833, 480, 16, 16);
+    let refused = memory(&model, &Load { size, ..load(0..30) });
+    assert_eq!(refused, Err(Error::Size { width, height, column_pixels, row_pixels }));
+    let (first, end, layers) = (20, 31, 30);
+    assert_eq!(memory(&model, &load(20..31)), Err(Error::Layers { first, end, layers }));
+    assert!(matches!(memory(&model, &load(3..3)), Err(Error::Layers { .. })));
+    let headless = Model { text_encoder: None, ..model };
+    let refused = memory(&headless, &load(0..30));
+    assert_eq!(refused, Err(Error::PartMissing { part: "text encoder" }));
+}
+
+#[test]
+fn verdict_carries_the_numbers_and_the_advice() {
+    let memory = Memory { cache_slots_bytes: 6_000_000_000, ..EMPTY };
+    let memory = Memory { pass_activations_bytes: 500_000_000, ..memory }.totalled();
+    let budget = |available_bytes| Budget { available_bytes, headroom_bytes: 500_000_000 };
+
+    assert_eq!(memory.fits(budget(7_000_000_000)), Ok(0));
+    assert_eq!(memory.fits(budget(7_000_000_001)), Ok(1));
+    let error = memory.fits(budget(6_999_999_999)).unwrap_err();
+    assert_eq!((error.need_bytes, error.missing_bytes), (6_500_000_000, 1));
+    let message = memory.fits(budget(4_000_000_000)).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "6.50 GB are needed and 500 MB must stay free, but 4.00 GB are available, 3.00 GB too \
+         few; the largest part is cache slots: make the window shorter or the pictures smaller"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_configuration_overflows(
+        sizes in proptest::array::uniform8(size()), window in (size(), size(), size()),
+        vae in (size(), size(), size()), uncommitted_chunks_max: u32, guided: bool,
+    ) {
+        let [dim, ffn_dim, layers, heads, text_len, rank, side, element] = sizes;
+        let mla = Mla { kv_rank: rank, query_rank: Some(rank), nope: side, rope: side, ..MLA };
+        let window = Window { sink: window.0, recent: window.1, chunk: window.2 };
+        let mut model = preset("wan-1.3b").unwrap();
+        let wan = model.transformer.unwrap();
+        model.transformer = Some(Transformer {
+            dim, ffn_dim, layers, heads, text_len,
+            attention: Attention::Mla(mla), window: Some(window), ..wan
+        });
+        let small = embedded_vae();
+        let (decoder_base_dim, z_dim, res_units) = (vae.0, vae.1, vae.2.min(20));
+        model.vae = Some(Vae { decoder_base_dim, z_dim, res_units, ..small });
+        model.sampler.first_chunk.guidance = if guided { 2.0 } else { 1.0 };
+        let element_bytes = ElementBytes { weights: element, cache: element, activations: element };
+        let load = Load { element_bytes, uncommitted_chunks_max, ..load(0..layers) };
+
+        if let Ok(memory) = memory(&model, &load) {
+            prop_assert!(memory.terms().iter().all(|(_, bytes)| *bytes <= memory.total_bytes));
+        }
+    }
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), 1_usize..4096, Just(usize::MAX), Just(usize::MAX / 2)]
+}
+
+const EMPTY: Memory = Memory {
+    text_encoder_bytes: 0,
+    transformer_bytes: 0,
+    vae_decoder_bytes: 0,
+    cache_slots_bytes: 0,
+    cross_attention_bytes: 0,
+    vae_cache_bytes: 0,
+    pass_activations_bytes: 0,
+    decode_activations_bytes: 0,
+    total_bytes: 0,
+};
+
+/// The embedded model's attention.
+const MLA: Mla = Mla {
+    kv_rank: 40,
+    query_rank: None,
+    nope: 48,
+    rope: 16,
+    value: 64,
+    query_norm: QueryNorm::Full,
+    fused_kv_down: true,
+    query_bias: true,
+};
+
+fn load(layers: Range<usize>) -> Load {
+    Load {
+        size: SIZE_480P,
+        layers,
+        text_encoder: true,
+        vae_decoder: true,
+        element_bytes: BF16,
+        uncommitted_chunks_max: 1,
+        video_frames: 21,
+    }
+}
+
+fn grid_480p() -> Grid {
+    Grid { rows: 60, columns: 104, frame_tokens: 1560, patch_frames: 1 }
+}
+
+fn embedded_transformer() -> Transformer {
+    Transformer {
+        dim: 384,
+        ffn_dim: 1536,
+        layers: 8,
+        heads: 6,
+        in_channels: 12,
+        out_channels: 12,
+        patch: [1, 2, 2],
+        freq_dim: 256,
+        text_dim: 128,
+        text_len: 48,
+        eps: 1e-6,
+        cross_attention_norm: true,
+        qk_norm: true,
+        attention: Attention::Mla(MLA),
+        rope: Rope {
+            axes: [Axis::full(4, 100.0), Axis::full(2, 100.0), Axis::full(2, 100.0)],
+            positions: Positions::Absolute,
+        },
+        window: Some(Window { sink: 0, recent: 21, chunk: 3 }),
+    }
+}
+
+fn embedded_text_encoder() -> TextEncoder {
+    TextEncoder {
+        vocabulary: 144,
+        dim: 128,
+        head_dim: 32,
+        heads: 4,
+        ffn_dim: 256,
+        layers: 2,
+        position_buckets: 32,
+        position_distance_max: 128,
+        eps: 1e-6,
+    }
+}
+
+fn embedded_vae() -> Vae {
+    Vae {
+        decoder_base_dim: 16,
+        z_dim: 12,
+        dim_mult: vec![1, 2, 4, 4],
+        res_units: 1,
+        temporal_downsample: vec![false, true, true],
+        latents_mean: vec![0.0; 12],
+        latents_std: vec![1.0; 12],
+    }
+}

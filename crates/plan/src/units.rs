@@ -1,0 +1,82 @@
+//! Byte counts as people read them, and sums that cannot overflow.
+//!
+//! Configurations come from files, so a product of their sizes may exceed 64
+//! bits; it then saturates, which no machine's memory fits either.
+
+use std::fmt;
+
+/// A count of bytes, shown in units of 1000.
+///
+/// Below a million it is shown exactly, `524,288 B`; from there on with three
+/// significant digits, `2.01 GB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1_000_000 {
+            return write!(f, "{} B", grouped(self.0));
+        }
+        let mut value = self.0 as f64 / 1e6;
+        let mut units = ["MB", "GB", "TB", "PB"].iter();
+        let mut unit = "MB";
+        for next in units.by_ref().skip(1) {
+            // What would be shown as 1000 is 1 of the next unit.
+            if value < 999.5 {
+                break;
+            }
+            value /= 1000.0;
+            unit = next;
+        }
+        let decimals = [9.995, 99.95].iter().filter(|&&limit| value < limit).count();
+        write!(f, "{value:.decimals$} {unit}")
+    }
+}
+
+/// A number with a comma before every three digits: `1,418,996,800`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if 0 < place && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The product of sizes, at most `u64::MAX`.
+pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> u64 {
+    sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
+}
+
+/// The sum of counts, at most `u64::MAX`.
+pub(crate) fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_read_as_people_write_them() {
+        let shown: Vec<_> = [0, 448, 524_288, 999_999, 1_000_000, 146_764_800, 2_012_774_400]
+            .map(|bytes| Bytes(bytes).to_string())
+            .into();
+        let expected = ["0 B", "448 B", "524,288 B", "999,999 B", "1.00 MB", "147 MB", "2.01 GB"];
+        assert_eq!(shown, expected);
+        assert_eq!(Bytes(999_499_999).to_string(), "999 MB");
+        assert_eq!(Bytes(999_500_000).to_string(), "1.00 GB");
+        assert_eq!(Bytes(69_013_000_000).to_string(), "69.0 GB");
+        assert_eq!(Bytes(u64::MAX).to_string(), "18447 PB");
+    }
+
+    #[test]
+    fn huge_sizes_saturate() {
+        assert_eq!(product([usize::MAX, 3]), u64::MAX);
+        assert_eq!(product([usize::MAX, 3, 0]), 0);
+        assert_eq!(sum([u64::MAX, 1]), u64::MAX);
+    }
+}

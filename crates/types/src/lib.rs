@@ -1,0 +1,22 @@
+//! The vocabulary of Filmloom: resolved model configurations, shapes and counts.
+//!
+//! Nothing here reads a file, a clock or a device. A checkpoint's own
+//! configuration files are turned into these types once, by the `checkpoint`
+//! crate, and everything after that (planning, memory arithmetic, the model
+//! itself) sees only what is here. A value that two published sources define
+//! differently is a field, never a guess.
+//!
+//! - [`config`]: transformer, text encoder, VAE, sampler, and the whole model.
+//! - [`rope`]: which frequencies rotate which pairs of a head.
+//! - [`window`]: which frames a pass attends to.
+
+pub mod config;
+pub mod rope;
+pub mod window;
+
+pub use config::{
+    Attention, Mla, Model, QueryNorm, Sampler, SizedChunk, StepList, TextEncoder, Transformer,
+    Update, Vae, Video,
+};
+pub use rope::{Axis, Positions, Rope};
+pub use window::Window;
