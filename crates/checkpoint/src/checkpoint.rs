@@ -1,0 +1,441 @@
+//! A model folder: which parts it has, where they are, and how to open them.
+//!
+//! Each part is looked for on its own, so a folder may hold one part only, or
+//! parts of different families side by side:
+//!
+//! | part | diffusers layout (and ours) | original Wan layout |
+//! |---|---|---|
+//! | transformer | `transformer/config.json` | `config.json` |
+//! | VAE | `vae/config.json` | `Wan2.1_VAE.pth` |
+//! | text encoder | `text_encoder/config.json` | `models_t5_umt5-xxl-enc-*.pth` |
+//! | tokenizer | `tokenizer/tokenizer.json` | `google/umt5-xxl/tokenizer.json` |
+//!
+//! A part's own folder is accepted as well, when its `config.json` is in the
+//! root.
+
+use std::{fmt, ops::Range};
+
+use serde::Serialize;
+use types::{Attention, Model, Sampler, TextEncoder, Transformer, Vae, Video};
+
+use crate::{
+    Bytes, Error, Result, Source, Tensors,
+    config::{Family, File, latent as own, run, text, vae, wan},
+    manifest,
+    names::{Naming, latent},
+    source::join,
+    tensors::{Recipes, Stored},
+    weights::{Ema, WeightFiles, Weights},
+};
+
+/// A part of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The prompt's encoder.
+    TextEncoder,
+    /// What turns a prompt into token ids.
+    Tokenizer,
+    /// The diffusion transformer.
+    Transformer,
+    /// The frame decoder.
+    Vae,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::TextEncoder => "text encoder",
+            Self::Tokenizer => "tokenizer",
+            Self::Transformer => "transformer",
+            Self::Vae => "VAE",
+        })
+    }
+}
+
+/// A model folder. Opening it reads no weights.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    source: Source,
+    ema: Ema,
+    transformer: Option<Place>,
+    vae: Option<Place>,
+    text_encoder: Option<Place>,
+    tokenizer: Option<String>,
+}
+
+/// Where a part is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The configuration file; `None` where the layout has none.
+    config: Option<String>,
+    /// The folder of the weights.
+    folder: String,
+    /// The weight file, where the layout prescribes its name.
+    file: Option<String>,
+}
+
+/// A part that was checked against its configuration.
+#[derive(Clone, Debug)]
+pub struct Opened<C> {
+    /// The resolved configuration.
+    pub config: C,
+    /// The tensors. Those of the asked layers are there and fit.
+    pub tensors: Tensors,
+    /// Oddities that do no harm, each a sentence for the user.
+    pub warnings: Vec<String>,
+}
+
+const TOKENIZERS: [&str; 3] =
+    ["tokenizer/tokenizer.json", "google/umt5-xxl/tokenizer.json", "tokenizer.json"];
+const ORIGINAL_VAE: &str = "Wan2.1_VAE.pth";
+const ORIGINAL_TEXT: &str = "models_t5_umt5-xxl-enc-";
+const ROOT_CONFIG: &str = "config.json";
+
+impl Checkpoint {
+    /// Looks what parts there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoModel`] if there is none, [`Error::Io`] or [`Error::Json`] if
+    /// a `config.json` in the root cannot be read.
+    pub fn open(source: Source, ema: Ema) -> Result<Self> {
+        let mut parts = Self {
+            transformer: Place::in_folder(&source, "transformer"),
+            vae: Place::in_folder(&source, "vae"),
+            text_encoder: Place::in_folder(&source, "text_encoder"),
+            tokenizer: TOKENIZERS.iter().find(|path| source.has(path)).map(|path| (*path).into()),
+            source,
+            ema,
+        };
+        parts.look_in_root()?;
+        let places = [&parts.transformer, &parts.vae, &parts.text_encoder];
+        if places.iter().all(|place| place.is_none()) && parts.tokenizer.is_none() {
+            return Err(Error::NoModel { source_name: parts.source.display("") });
+        }
+        Ok(parts)
+    }
+
+    fn look_in_root(&mut self) -> Result<()> {
+        if self.source.has(ROOT_CONFIG) {
+            let file = File::read(&self.source, ROOT_CONFIG)?;
+            let place =
+                Place { config: Some(ROOT_CONFIG.to_owned()), folder: String::new(), file: None };
+            let part = match (file.text("_class_name"), file.text("model_type")) {
+                ("AutoencoderKLWan", _) => &mut self.vae,
+                (_, "umt5") => &mut self.text_encoder,
+                _ => &mut self.transformer,
+            };
+            part.get_or_insert(place);
+        }
+        let bare = |file: String| Place { config: None, folder: String::new(), file: Some(file) };
+        if self.vae.is_none() && self.source.has(ORIGINAL_VAE) {
+            self.vae = Some(bare(ORIGINAL_VAE.to_owned()));
+        }
+        if self.text_encoder.is_none() {
+            let names = self.source.list("").into_iter();
+            self.text_encoder =
+                names.into_iter().find(|name| name.starts_with(ORIGINAL_TEXT)).map(bare);
+        }
+        Ok(())
+    }
+
+    /// Whether the folder has `part`.
+    pub fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Transformer => self.transformer.is_some(),
+            Part::Vae => self.vae.is_some(),
+            Part::TextEncoder => self.text_encoder.is_some(),
+            Part::Tokenizer => self.tokenizer.is_some(),
+        }
+    }
+
+    /// The folder, as messages name it.
+    pub fn name(&self) -> String {
+        self.source.display("")
+    }
+
+    /// The resolved configuration of all parts that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`] or [`Error::Config`], naming file and field; also where
+    /// two parts contradict each other.
+    pub fn model(&self) -> Result<Model> {
+        let transformer = self.transformer.as_ref().map(|_| self.transformer()).transpose()?;
+        let vae = self.vae.as_ref().map(|_| self.vae()).transpose()?;
+        let text_encoder = self.text_encoder.as_ref().map(|_| self.text_encoder()).transpose()?;
+        self.check_joints(transformer.as_ref(), vae.as_ref(), text_encoder.as_ref())?;
+        let (sampler, video) = self.run(transformer.as_ref(), vae.as_ref())?;
+        Ok(Model { text_encoder, transformer, vae, sampler, video })
+    }
+
+    /// The transformer's resolved configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
+    pub fn transformer(&self) -> Result<Transformer> {
+        self.resolve_transformer().map(|(config, _, _)| config)
+    }
+
+    /// The VAE's resolved configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
+    pub fn vae(&self) -> Result<Vae> {
+        match &self.place(Part::Vae)?.config {
+            None => Ok(vae::wan21()),
+            Some(path) => {
+                let file = File::read(&self.source, path)?;
+                expect_class(&file, "AutoencoderKLWan")?;
+                vae::resolve(&file)
+            }
+        }
+    }
+
+    /// The text encoder's resolved configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
+    pub fn text_encoder(&self) -> Result<TextEncoder> {
+        match &self.place(Part::TextEncoder)?.config {
+            None => Ok(text::umt5_xxl()),
+            Some(path) => text::resolve(&File::read(&self.source, path)?),
+        }
+    }
+
+    /// The content of `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPart`] or [`Error::Io`].
+    pub fn tokenizer(&self) -> Result<Bytes> {
+        match &self.tokenizer {
+            Some(path) => self.source.read(path),
+            None => Err(self.no_part(Part::Tokenizer)),
+        }
+    }
+
+    /// The transformer with the tensors of `layers` (`None`: all), checked.
+    ///
+    /// # Errors
+    ///
+    /// Everything in [`Error`]: nothing is computed with unchecked files.
+    pub fn open_transformer(&self, layers: Option<Range<usize>>) -> Result<Opened<Transformer>> {
+        let (config, family, overrides) = self.resolve_transformer()?;
+        let place = self.place(Part::Transformer)?;
+        let layers = layers.unwrap_or(0..config.layers);
+        if layers.is_empty() || config.layers < layers.end {
+            let file = self.source.display(place.config.as_deref().unwrap_or_default());
+            let (start, end) = (layers.start, layers.end);
+            return Err(Error::Layers { file, start, end, layers: config.layers });
+        }
+        let weights = self.weights(place)?;
+        let naming = Naming::of_transformer(&weights.tensors);
+        let mut warnings = Vec::new();
+        let recipes = match (&config.attention, naming) {
+            (Attention::Mla(mla), Naming::Canonical) => {
+                latent::recipes(&weights, &config, mla, overrides.fused_heads)?
+            }
+            _ => Recipes::new(),
+        };
+        warnings.extend(latent::describe(&recipes));
+        let tensors = Tensors::stored(Stored { part: Part::Transformer, weights, naming, recipes });
+        tensors.check(&manifest::transformer(&config, layers))?;
+        let surplus = tensors.check_surplus(&manifest::transformer(&config, 0..config.layers));
+        tolerate(surplus, family != Family::Filmloom, &mut warnings)?;
+        Ok(Opened { config, tensors, warnings })
+    }
+
+    /// The VAE with its decoder's tensors, checked. The encoder may be absent.
+    ///
+    /// # Errors
+    ///
+    /// Everything in [`Error`]: nothing is computed with unchecked files.
+    pub fn open_vae(&self) -> Result<Opened<Vae>> {
+        let config = self.vae()?;
+        let weights = self.weights(self.place(Part::Vae)?)?;
+        let naming = Naming::of_vae(&weights.tensors, config.res_units);
+        let stored = Stored { part: Part::Vae, weights, naming, recipes: Recipes::new() };
+        opened(stored, &manifest::vae_decoder(&config), config)
+    }
+
+    /// The text encoder with its tensors, checked.
+    ///
+    /// # Errors
+    ///
+    /// Everything in [`Error`]: nothing is computed with unchecked files.
+    pub fn open_text_encoder(&self) -> Result<Opened<TextEncoder>> {
+        let config = self.text_encoder()?;
+        let weights = self.weights(self.place(Part::TextEncoder)?)?;
+        let naming = Naming::of_text_encoder(&weights.tensors);
+        let stored = Stored { part: Part::TextEncoder, weights, naming, recipes: Recipes::new() };
+        opened(stored, &manifest::text_encoder(&config), config)
+    }
+
+    /// The transformer's on-disk family.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
+    pub fn family(&self) -> Result<Family> {
+        let place = self.place(Part::Transformer)?;
+        let path = place.config.as_deref().unwrap_or(ROOT_CONFIG);
+        Family::of(&File::read(&self.source, path)?)
+    }
+
+    /// Where the tokenizer is.
+    pub(crate) fn tokenizer_name(&self) -> String {
+        self.source.display(self.tokenizer.as_deref().unwrap_or_default())
+    }
+
+    /// All tensors in a part's files.
+    pub(crate) fn weights_of(&self, part: Part) -> Result<Weights> {
+        self.weights(self.place(part)?)
+    }
+
+    fn resolve_transformer(&self) -> Result<(Transformer, Family, run::Overrides)> {
+        let place = self.place(Part::Transformer)?;
+        let path = place.config.as_deref().unwrap_or(ROOT_CONFIG);
+        let file = File::read(&self.source, path)?;
+        let family = Family::of(&file)?;
+        let overrides = run::Overrides::read(&self.source, Some(family))?;
+        let config = match family {
+            Family::Filmloom => own::resolve(&file)?,
+            Family::Diffusers => wan::resolve_diffusers(&file, &overrides)?,
+            Family::Original => wan::resolve_original(&file, &overrides)?,
+        };
+        Ok((config, family, overrides))
+    }
+
+    /// Checks the widths at which two parts meet.
+    fn check_joints(
+        &self,
+        transformer: Option<&Transformer>,
+        vae: Option<&Vae>,
+        text_encoder: Option<&TextEncoder>,
+    ) -> Result<()> {
+        let Some(transformer) = transformer else { return Ok(()) };
+        let [input, output] = match self.family()? {
+            Family::Filmloom | Family::Original => ["in_dim", "out_dim"],
+            Family::Diffusers => ["in_channels", "out_channels"],
+        };
+        let (text, frames) = (text_encoder.map(|text| text.dim), vae.map(|vae| vae.z_dim));
+        let joints = [
+            ("text_dim", transformer.text_dim, Part::TextEncoder, text),
+            (input, transformer.in_channels, Part::Vae, frames),
+            (output, transformer.out_channels, Part::Vae, frames),
+        ];
+        for (field, ours, part, theirs) in joints {
+            if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
+                let place = self.place(Part::Transformer)?;
+                return Err(Error::Config {
+                    file: self.source.display(place.config.as_deref().unwrap_or(ROOT_CONFIG)),
+                    field: field.to_owned(),
+                    problem: format!("is {ours}, but the {part} is {theirs} wide"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        transformer: Option<&Transformer>,
+        vae: Option<&Vae>,
+    ) -> Result<(Sampler, Video)> {
+        let overrides = match transformer {
+            Some(_) => self.resolve_transformer()?.2,
+            None => run::Overrides::read(&self.source, None)?,
+        };
+        run::resolve(&self.source, &overrides, transformer, vae)
+    }
+
+    fn weights(&self, place: &Place) -> Result<Weights> {
+        let files = match &place.file {
+            Some(file) => WeightFiles::Torch(file.clone()),
+            None => WeightFiles::find(&self.source, &place.folder)?,
+        };
+        Weights::open(&self.source, &files, self.ema)
+    }
+
+    fn place(&self, part: Part) -> Result<&Place> {
+        let place = match part {
+            Part::Transformer => self.transformer.as_ref(),
+            Part::Vae => self.vae.as_ref(),
+            Part::TextEncoder => self.text_encoder.as_ref(),
+            Part::Tokenizer => None,
+        };
+        place.ok_or_else(|| self.no_part(part))
+    }
+
+    fn no_part(&self, part: Part) -> Error {
+        let looked_for = match part {
+            Part::Transformer => "transformer/config.json, config.json".to_owned(),
+            Part::Vae => format!("vae/config.json, {ORIGINAL_VAE}"),
+            Part::TextEncoder => format!("text_encoder/config.json, {ORIGINAL_TEXT}*.pth"),
+            Part::Tokenizer => TOKENIZERS.join(", "),
+        };
+        Error::NoPart { source_name: self.source.display(""), part, looked_for }
+    }
+}
+
+impl Place {
+    fn in_folder(source: &Source, folder: &str) -> Option<Self> {
+        let config = join(folder, "config.json");
+        let place = || Self { config: Some(config.clone()), folder: folder.into(), file: None };
+        source.has(&config).then(place)
+    }
+}
+
+impl Family {
+    /// The family of a transformer's file, by its class or else by its keys.
+    fn of(file: &File) -> Result<Self> {
+        let has = |key: &str| file.object.contains_key(key);
+        match file.text("_class_name") {
+            "CausalWanMLATransformer3DModel" => Ok(Self::Filmloom),
+            "WanTransformer3DModel" | "CausalWanTransformer3DModel" => Ok(Self::Diffusers),
+            "WanModel" | "CausalWanModel" => Ok(Self::Original),
+            "" if has("chunk_frames") => Ok(Self::Filmloom),
+            "" if has("attention_head_dim") => Ok(Self::Diffusers),
+            "" if has("in_dim") => Ok(Self::Original),
+            found => {
+                let problem = format!(
+                    "expected CausalWanMLATransformer3DModel, WanTransformer3DModel or WanModel, \
+                     found `{found}`"
+                );
+                Err(file.error("_class_name", problem))
+            }
+        }
+    }
+}
+
+fn expect_class(file: &File, expected: &str) -> Result<()> {
+    match file.text("_class_name") {
+        found if found == expected || found.is_empty() => Ok(()),
+        found => Err(file.error("_class_name", format!("expected {expected}, found {found}"))),
+    }
+}
+
+/// Checks the tensors of a part whose files may hold more than is needed.
+fn opened<C>(stored: Stored, manifest: &[(String, Vec<usize>)], config: C) -> Result<Opened<C>> {
+    let tensors = Tensors::stored(stored);
+    tensors.check(manifest)?;
+    let mut warnings = Vec::new();
+    tolerate(tensors.check_surplus(manifest), true, &mut warnings)?;
+    Ok(Opened { config, tensors, warnings })
+}
+
+/// Turns a surplus into a warning where that is allowed.
+fn tolerate(surplus: Result<()>, allowed: bool, warnings: &mut Vec<String>) -> Result<()> {
+    match surplus {
+        Err(error @ Error::Surplus { .. }) if allowed => {
+            warnings.push(error.to_string());
+            Ok(())
+        }
+        other => other,
+    }
+}

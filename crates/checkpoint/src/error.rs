@@ -1,0 +1,66 @@
+//! Why a checkpoint cannot be used.
+//!
+//! Every variant names the file; those about tensors also name the tensor, what
+//! was expected and what was found. All of them are faults of the input, never
+//! of the program: the reader mends the folder or names another one.
+
+use crate::Part;
+
+/// Result of everything that reads a checkpoint.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum Error {
+    /// A file could not be opened or mapped.
+    #[error("{file}: {cause}")]
+    Io { file: String, cause: std::io::Error },
+    /// Nothing in the folder belongs to a model.
+    #[error(
+        "{source_name}: no model here: expected one of transformer/config.json, \
+         vae/config.json, text_encoder/config.json or config.json"
+    )]
+    NoModel { source_name: String },
+    /// The asked part is not there. Other parts may be.
+    #[error("{source_name}: the {part} is missing: looked for {looked_for}")]
+    NoPart { source_name: String, part: Part, looked_for: String },
+    /// A part has a configuration but no (or no unique) weight file.
+    #[error("{folder}: {problem}")]
+    NoWeights { folder: String, problem: String },
+    /// A configuration file is not what its family prescribes.
+    #[error("{file}: {problem}")]
+    Json { file: String, problem: String },
+    /// A field of a configuration has an impossible or unsupported value.
+    #[error("{file}: field `{field}`: {problem}")]
+    Config { file: String, field: String, problem: String },
+    /// A weight file is truncated or damaged. Fetch it again.
+    #[error("{file}: {problem}")]
+    Corrupt { file: String, problem: String },
+    /// A pickle wants something that plain weights never need.
+    #[error("{file}: refused: {problem}; only tensors and plain containers are read")]
+    Refused { file: String, problem: String },
+    /// The index names a weight file that is not there.
+    #[error("{file}: missing, but {index} says that it holds `{tensor}`")]
+    NoShard { file: String, index: String, tensor: String },
+    /// A tensor the configuration calls for is in none of the weight files.
+    #[error("{file}: tensor `{tensor}` is missing: expected shape {expected:?}")]
+    NoTensor { file: String, tensor: String, expected: Vec<usize> },
+    /// A tensor contradicts the configuration.
+    #[error("{file}: tensor `{tensor}`: expected shape {expected:?}, found {found:?}")]
+    Shape { file: String, tensor: String, expected: Vec<usize>, found: Vec<usize> },
+    /// A tensor has an element type that cannot be computed with.
+    #[error("{file}: tensor `{tensor}`: expected F32, F16, BF16 or F64, found {found}")]
+    Dtype { file: String, tensor: String, found: String },
+    /// The files hold tensors the configuration knows nothing of.
+    #[error(
+        "{file}: tensor `{tensor}` {found:?} is not part of the configured model ({count} such)"
+    )]
+    Surplus { file: String, tensor: String, found: Vec<usize>, count: usize },
+    /// The tensors of a latent attention layer cannot be told apart safely.
+    #[error("{file}: layer {layer}: {problem}")]
+    Ambiguous { file: String, layer: usize, problem: String },
+    /// More layers were asked for than there are.
+    #[error("{file}: layers {start}..{end} were asked for, the model has {layers}")]
+    Layers { file: String, start: usize, end: usize, layers: usize },
+}

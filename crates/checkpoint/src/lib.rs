@@ -1,0 +1,44 @@
+//! Model folders: resolved configurations and checked tensors.
+//!
+//! [`Checkpoint::open`] looks what parts a folder has; a part's configuration
+//! is resolved into `types::config`, and [`Checkpoint::open_transformer`] and
+//! its siblings compare the files' tensors with that configuration before
+//! anything is computed. [`Tensors::get`] then hands out a tensor by its
+//! canonical name, whatever the file calls it, as shared bytes of a mapping.
+//!
+//! ```text
+//! Source -> Checkpoint -> Opened { config, Tensors }
+//! files     parts         get("blocks.3.ffn.0.weight", &[1536, 384]) -> Tensor
+//! ```
+//!
+//! - Read: safetensors (single, sharded) and torch's zipped pickles, the latter
+//!   by an interpreter that knows tensors and plain containers only and runs
+//!   nothing.
+//! - Three families of transformers, two of VAEs and text encoders, told apart
+//!   by configuration and by tensor names (see [`Family`]).
+//! - No input may cause a panic; every [`Error`] names the file.
+//! - No device and no arithmetic: planning and inspection need no kernels.
+
+mod checkpoint;
+mod config;
+mod error;
+mod formats;
+mod inspect;
+pub mod manifest;
+mod names;
+mod random;
+mod source;
+mod tensor;
+mod tensors;
+mod weights;
+
+pub use checkpoint::{Checkpoint, Opened, Part};
+pub use config::Family;
+pub use error::{Error, Result};
+pub use inspect::{
+    AttentionReport, Inspection, PartReport, SamplerReport, TensorReport, WindowReport,
+};
+pub use source::{Bytes, Source};
+pub use tensor::{Dtype, Tensor};
+pub use tensors::Tensors;
+pub use weights::Ema;
