@@ -1,0 +1,108 @@
+//! A file of pictures that is playable once it is sealed: WebP, GIF.
+//!
+//! It grows under a part name and gets its own when it is sealed: by `finish`, or by the
+//! first failed write, which gives up the picture that did not fit and keeps the others.
+
+use std::{io, path::Path};
+
+use crate::{Error, Options, Picture, Sink, Summary, part_file::PartFile};
+
+/// Bytes of a format whose pictures follow one another between a start and an end.
+pub(crate) trait Animation: Send {
+    /// Size and rate of the video.
+    fn options(&self) -> &Options;
+    /// Bytes before the first picture.
+    fn header(&self) -> Vec<u8>;
+    /// Bytes of picture `index`.
+    fn picture(&mut self, picture: &Picture<'_>, index: u64) -> Result<Vec<u8>, Error>;
+    /// Largest file that the format can describe, in bytes, without its tail.
+    fn bytes_max(&self) -> u64;
+    /// What makes `bytes` bytes of header and pictures a complete file.
+    fn seal(&self, bytes: u64) -> Seal;
+}
+
+/// The last change to an animation.
+pub(crate) struct Seal {
+    /// Bytes to append.
+    pub(crate) tail: Vec<u8>,
+    /// Offset and bytes to replace.
+    pub(crate) patch: (u64, Vec<u8>),
+}
+
+/// Writes a video to a file of format `A`.
+pub(crate) struct AnimationFile<A> {
+    animation: A,
+    file: PartFile,
+    pictures: u64,
+    closed: bool,
+}
+
+impl<A: Animation> AnimationFile<A> {
+    /// Opens `path` for a video; an existing file stays until the video is complete.
+    pub(crate) fn create(path: &Path, animation: A) -> Result<Self, Error> {
+        Ok(Self { animation, file: PartFile::create(path)?, pictures: 0, closed: false })
+    }
+
+    /// Appends a picture, the first one with the header before it.
+    fn append(&mut self, mut bytes: Vec<u8>) -> io::Result<()> {
+        if self.pictures == 0 {
+            bytes.splice(0..0, self.animation.header());
+        }
+        let bytes_max = self.animation.bytes_max();
+        if bytes_max < self.file.bytes() + bytes.len() as u64 {
+            let message = format!("the format ends at {bytes_max} bytes; use .mp4 or a PNG folder");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        self.file.append(&bytes)?;
+        self.pictures += 1;
+        Ok(())
+    }
+
+    /// Completes the file and gives it its name, if it has any picture.
+    fn seal(&mut self) -> io::Result<()> {
+        self.closed = true;
+        if self.pictures == 0 {
+            return Ok(());
+        }
+        let Seal { tail, patch: (offset, bytes) } = self.animation.seal(self.file.bytes());
+        self.file.overwrite(offset, &bytes)?;
+        self.file.append(&tail)?;
+        self.file.sync()?;
+        self.file.publish()
+    }
+
+    fn write_error(&self, reason: io::Error) -> Error {
+        let target = self.file.path().display().to_string();
+        let pictures_safe = if self.file.is_published() { self.pictures } else { 0 };
+        Error::Write { target, pictures_safe, reason }
+    }
+}
+
+impl<A: Animation> Sink for AnimationFile<A> {
+    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        self.animation.options().check_picture(picture)?;
+        let bytes = self.animation.picture(picture, self.pictures)?;
+        self.append(bytes).map_err(|reason| {
+            // The first failure is the one to tell; a failure to seal shows as 0 safe pictures.
+            let _ = self.seal();
+            self.write_error(reason)
+        })
+    }
+
+    fn end_chunk(&mut self) -> Result<(), Error> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Summary, Error> {
+        if !self.closed {
+            self.seal().map_err(|reason| self.write_error(reason))?;
+        }
+        let (pictures, bytes) =
+            if self.file.is_published() { (self.pictures, self.file.bytes()) } else { (0, 0) };
+        let path = Some(self.file.path().into());
+        Ok(Summary { pictures, bytes, path, kept_fragmented: None })
+    }
+}
