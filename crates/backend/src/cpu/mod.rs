@@ -1,0 +1,291 @@
+//! The CPU backend: the reference for every other device.
+//!
+//! ```text
+//!  linear, attention, conv      which tiles to compute, on which thread
+//!  rows, frames, volume         norms, rotations, sampler arithmetic, causal history
+//!  tile, panel                  12 x 32 products in registers, packed weights
+//!  math, level, pool, tensor    exp and friends, CPU detection, threads, memory
+//! ```
+//!
+//! Each operation runs at once: it returns when its result is there. Work is
+//! cut into tasks that write disjoint outputs, and no reduction crosses a task,
+//! so results do not depend on the number of threads.
+
+mod attention;
+mod biased;
+mod conv;
+mod frames;
+pub mod level;
+mod linear;
+pub(crate) mod math;
+mod panel;
+mod pool;
+mod rotation;
+mod rows;
+mod tensor;
+mod tile;
+mod volume;
+mod winograd;
+
+use std::ops::Range;
+
+use types::Rope;
+
+use crate::{
+    cpu::{level::Level, pool::Pool},
+    philox::Draw,
+    seam::{
+        Activation, Backend, Class, ConvKind, Dtype, Epilogue, Error, FinishQueries, Grid, Heads,
+        Keys, MlaPath, MlaShape, PatchGrid, ScaleShift, Weight,
+    },
+};
+
+pub use attention::Mla;
+pub use conv::Conv;
+pub use linear::Linear;
+pub use rotation::Rotation;
+pub use tensor::Matrix;
+pub use volume::Volume;
+
+/// The processor of this machine.
+#[derive(Debug)]
+pub struct Cpu {
+    level: Level,
+    class: Class,
+    pool: Pool,
+}
+
+impl Cpu {
+    /// A backend over `threads` threads (the caller's included) in the f32 class.
+    pub fn f32(threads: usize) -> Self {
+        Self { level: Level::detect(), class: Class::CpuF32, pool: Pool::new(threads) }
+    }
+
+    /// A backend in the bf16 class.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBf16`] if the processor has no bf16 dot products.
+    pub fn bf16(threads: usize) -> Result<Self, Error> {
+        match Level::detect() {
+            level @ Level::Avx512Bf16 => {
+                Ok(Self { level, class: Class::CpuBf16, pool: Pool::new(threads) })
+            }
+            Level::Portable | Level::Avx2 | Level::Avx512 => Err(Error::NoBf16),
+        }
+    }
+
+    /// The fastest class of this processor.
+    pub fn fastest(threads: usize) -> Self {
+        Self::bf16(threads).unwrap_or_else(|_| Self::f32(threads))
+    }
+
+    /// The f32 class with at most `level`'s instructions, to compare kernels.
+    pub fn f32_at(threads: usize, level: Level) -> Self {
+        let level = level.min(Level::detect());
+        Self { level, class: Class::CpuF32, pool: Pool::new(threads) }
+    }
+
+    /// Instruction set in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+impl Backend for Cpu {
+    type Tensor = Matrix;
+    type Linear = Linear;
+    type Mla = Mla;
+    type Conv = Conv;
+    type Volume = Volume;
+    type Rotation = Rotation;
+
+    fn class(&self) -> Class {
+        self.class
+    }
+
+    fn zeros(&self, rows: usize, columns: usize, dtype: Dtype) -> Result<Matrix, Error> {
+        Matrix::zeros(rows, columns, dtype)
+    }
+
+    fn upload(
+        &self,
+        rows: usize,
+        columns: usize,
+        values: &[f32],
+        dtype: Dtype,
+    ) -> Result<Matrix, Error> {
+        Matrix::from_f32(rows, columns, values, dtype)
+    }
+
+    fn download(&self, x: &Matrix) -> Result<Vec<f32>, Error> {
+        Ok(x.to_f32())
+    }
+
+    fn read_rows(&self, x: &Matrix, rows: Range<usize>) -> Result<Vec<u8>, Error> {
+        Ok(x.row_bytes(rows))
+    }
+
+    fn write_rows(&self, x: &mut Matrix, first_row: usize, bytes: &[u8]) {
+        x.set_row_bytes(first_row, bytes);
+    }
+
+    fn copy_rows(&self, from: &Matrix, to: &mut Matrix, first_row: usize) {
+        rows::copy(self, from, to, first_row);
+    }
+
+    fn load_linear(
+        &self,
+        weight: Weight<'_>,
+        bias: Option<&[f32]>,
+        dtype: Dtype,
+    ) -> Result<Linear, Error> {
+        assert!(
+            dtype == Dtype::F32 || dtype == self.class.activation(),
+            "factors are f32 or the class' activation dtype"
+        );
+        Linear::load(dtype, weight, bias)
+    }
+
+    fn linear(
+        &self,
+        x: &Matrix,
+        weights: &Linear,
+        epilogue: Epilogue<'_, Matrix>,
+        out: &mut Matrix,
+    ) {
+        linear::linear(self, x, weights, &epilogue, out);
+    }
+
+    fn add_row(&self, table: &Matrix, base: &Matrix, out: &mut Matrix) {
+        rows::add_row(table, base, out);
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Matrix,
+        scale_shift: ScaleShift<'_, Matrix>,
+        eps: f32,
+        out: &mut Matrix,
+    ) {
+        rows::layer_norm(self, x, &scale_shift, eps, out);
+    }
+
+    fn rms_norm(&self, x: &Matrix, weight: &Matrix, eps: f32, out: &mut Matrix, first_row: usize) {
+        rows::rms_norm(self, x, weight, eps, out, first_row);
+    }
+
+    fn round_residual(&self, x: &mut Matrix) {
+        if self.class.activation() == Dtype::Bf16 {
+            rows::round_to_bf16(self, x);
+        }
+    }
+
+    fn silu(&self, x: &Matrix, out: &mut Matrix) {
+        rows::silu(self, x, out);
+    }
+
+    fn rotation(
+        &self,
+        rope: &Rope,
+        positions: &[f64],
+        rows: usize,
+        columns: usize,
+    ) -> Result<Rotation, Error> {
+        Ok(Rotation::new(rope, positions, rows, columns))
+    }
+
+    fn finish_queries(&self, x: &Matrix, finish: &FinishQueries<'_, Self>, out: &mut Matrix) {
+        rotation::finish_queries(self, x, finish, out);
+    }
+
+    fn load_mla(
+        &self,
+        shape: MlaShape,
+        path: MlaPath,
+        k_up: Weight<'_>,
+        v_up: Weight<'_>,
+    ) -> Result<Mla, Error> {
+        Mla::load(self.class, shape, path, k_up, v_up)
+    }
+
+    fn attend(
+        &self,
+        queries: &Matrix,
+        heads: Heads<'_, Self>,
+        keys: &Keys<'_, Self>,
+        out: &mut Matrix,
+    ) {
+        attention::attend(self, queries, &heads, keys, out);
+    }
+
+    fn attend_biased(
+        &self,
+        qkv: &Matrix,
+        heads: usize,
+        bias: &Matrix,
+        mask: &[bool],
+        out: &mut Matrix,
+    ) {
+        biased::attend(self, qkv, heads, bias, mask, out);
+    }
+
+    fn patchify(&self, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
+        frames::patchify(x, grid, out);
+    }
+
+    fn unpatchify(&self, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
+        frames::unpatchify(x, grid, out);
+    }
+
+    fn noise(&self, draw: Draw, out: &mut Matrix) {
+        frames::noise(self, draw, out);
+    }
+
+    fn blend(&self, a: f32, x: &mut Matrix, b: f32, y: &Matrix) {
+        frames::blend(self, a, x, b, y);
+    }
+
+    fn volume(&self, grid: Grid, kind: ConvKind) -> Result<Volume, Error> {
+        Volume::new(self.class, grid, kind)
+    }
+
+    fn fill(
+        &self,
+        x: &Matrix,
+        frames: Range<usize>,
+        activation: Activation<'_, Matrix>,
+        volume: &mut Volume,
+    ) {
+        volume::fill(self, x, frames, &activation, volume);
+    }
+
+    fn forget(&self, volume: &mut Volume) {
+        volume.forget();
+    }
+
+    fn volume_bytes(&self, volume: &Volume) -> u64 {
+        volume.bytes()
+    }
+
+    fn load_conv(&self, kind: ConvKind, weight: Weight<'_>, bias: &[f32]) -> Result<Conv, Error> {
+        Ok(Conv::load(self.class, kind, weight, bias))
+    }
+
+    fn conv(&self, volume: &Volume, weights: &Conv, add: bool, out: &mut Matrix) {
+        conv::conv(self, volume, weights, add, out);
+    }
+
+    fn channel_norm(&self, x: &Matrix, gamma: &Matrix, out: &mut Matrix) {
+        volume::channel_norm(self, x, gamma, out);
+    }
+
+    fn download_bytes(&self, x: &Matrix) -> Result<Vec<u8>, Error> {
+        Ok(volume::to_bytes(self, x))
+    }
+}

@@ -1,0 +1,240 @@
+//! Row-wise operations: norms, modulation, copies.
+//!
+//! A row is widened to f32, worked on, and rounded once. Sums over a row run in
+//! sixteen lanes that are joined in a fixed tree, the same on every
+//! instruction set.
+
+use crate::{
+    cpu::{
+        Cpu,
+        level::multiversion,
+        math,
+        tensor::{Data, Matrix, Parts},
+        tile::{Bf16, Element},
+    },
+    seam::{ScaleShift, Tensor},
+};
+
+/// Rows of a task; a row is a few hundred nanoseconds of work.
+const BLOCK_ROWS: usize = 16;
+
+/// See [`crate::Backend::layer_norm`].
+pub(super) fn layer_norm(
+    cpu: &Cpu,
+    x: &Matrix,
+    scale_shift: &ScaleShift<'_, Matrix>,
+    eps: f32,
+    out: &mut Matrix,
+) {
+    let n = x.columns();
+    let zeros = vec![0.0; n];
+    let (frames, table, scale, shift, plus) = match scale_shift {
+        ScaleShift::None => (1, None, 0, 0, 1.0),
+        ScaleShift::Affine { .. } => (1, None, 0, 0, 0.0),
+        ScaleShift::Modulated { table, shift, scale } => (table.rows(), Some(*table), *scale, *shift, 1.0),
+    };
+    assert!(x.rows().is_multiple_of(frames), "rows divide into frames");
+    let rows_per_frame = x.rows() / frames;
+    let x = x.f32s();
+    each_row(cpu, out, n, &|row, line| {
+        let (scale, shift) = match (scale_shift, table) {
+            (ScaleShift::Affine { weight, bias }, _) => (weight.f32s(), bias.f32s()),
+            (_, Some(table)) => {
+                let slots = &table.f32s()[row / rows_per_frame * table.columns()..];
+                (&slots[scale * n..][..n], &slots[shift * n..][..n])
+            }
+            _ => (&zeros[..], &zeros[..]),
+        };
+        layer_norm_row(cpu.level, &x[row * n..][..n], scale, shift, plus, eps, line);
+    });
+}
+
+multiversion! {
+    /// `out = (x - mean) / sqrt(var + eps) * (plus + scale) + shift`.
+    fn layer_norm_row(x: &[f32], scale: &[f32], shift: &[f32], plus: f32, eps: f32, out: &mut [f32]) {
+        #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^24 columns")]
+        let count = x.len() as f32;
+        let mean = sum(x, |x| x) / count;
+        let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
+        let inverse = 1.0 / (variance + eps).sqrt();
+        for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(scale).zip(shift) {
+            *out = ((x - mean) * inverse).mul_add(plus + scale, *shift);
+        }
+    }
+}
+
+/// See [`crate::Backend::rms_norm`].
+pub(super) fn rms_norm(
+    cpu: &Cpu,
+    x: &Matrix,
+    weight: &Matrix,
+    eps: f32,
+    out: &mut Matrix,
+    first_row: usize,
+) {
+    let (rows, n, normed) = (x.rows(), x.columns(), weight.columns());
+    assert!(normed <= n, "a norm of {normed} columns in rows of {n}");
+    assert!(first_row + rows <= out.rows() && n == out.columns(), "rows fit the output");
+    let (x, weight) = (x.f32s(), weight.f32s());
+    rows_from(cpu, out, n, first_row, rows, &|row, line| {
+        let x = &x[row * n..][..n];
+        rms_norm_row(cpu.level, &x[..normed], weight, eps, &mut line[..normed]);
+        line[normed..].copy_from_slice(&x[normed..]);
+    });
+}
+
+multiversion! {
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`.
+    pub(super) fn rms_norm_row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^24 columns")]
+        let count = x.len() as f32;
+        let inverse = 1.0 / (sum(x, |x| x * x) / count + eps).sqrt();
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = x * inverse * weight;
+        }
+    }
+}
+
+/// See [`crate::Backend::silu`].
+pub(super) fn silu(cpu: &Cpu, x: &Matrix, out: &mut Matrix) {
+    let n = x.columns();
+    let x = x.f32s();
+    each_row(cpu, out, n, &|row, line| silu_row(cpu.level, &x[row * n..][..n], line));
+}
+
+multiversion! {
+    fn silu_row(x: &[f32], out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = math::silu(x);
+        }
+    }
+}
+
+/// See [`crate::Backend::copy_rows`].
+pub(super) fn copy(cpu: &Cpu, from: &Matrix, to: &mut Matrix, first_row: usize) {
+    let (rows, n) = (from.rows(), from.columns());
+    assert!(first_row + rows <= to.rows() && n == to.columns(), "rows fit the output");
+    rows_from(cpu, to, n, first_row, rows, &|row, line| widen(from, row * n, line));
+}
+
+/// See [`crate::Backend::add_row`].
+pub(super) fn add_row(table: &Matrix, base: &Matrix, out: &mut Matrix) {
+    let (narrow, n) = (table.columns(), base.columns());
+    assert!(base.rows() == 1 && n.is_multiple_of(narrow), "base row of a frame table");
+    assert_eq!((out.rows(), out.columns()), (table.rows(), n), "frame table");
+    let base = base.f32s();
+    for (out, row) in out.f32s_mut().chunks_exact_mut(n).zip(table.f32s().chunks_exact(narrow)) {
+        for ((out, row), base) in out.iter_mut().zip(row.iter().cycle()).zip(base) {
+            *out = row + base;
+        }
+    }
+}
+
+/// Rounds f32 values to bf16 in place.
+pub(super) fn round_to_bf16(cpu: &Cpu, x: &mut Matrix) {
+    let n = x.columns();
+    let blocks = x.rows().div_ceil(BLOCK_ROWS);
+    let rows = x.rows();
+    let parts = Parts::new(x.f32s_mut());
+    cpu.pool.run(blocks, &|block| {
+        let range = block * BLOCK_ROWS * n..rows.min((block + 1) * BLOCK_ROWS) * n;
+        // SAFETY: blocks of rows are disjoint.
+        round_in_place(cpu.level, unsafe { parts.part(range) });
+    });
+}
+
+multiversion! {
+    fn round_in_place(x: &mut [f32]) {
+        for x in x {
+            *x = math::from_bf16(math::to_bf16(*x));
+        }
+    }
+}
+
+/// Runs `line(row, output row)` for every row of `out`, in parallel.
+pub(super) fn each_row(
+    cpu: &Cpu,
+    out: &mut Matrix,
+    n: usize,
+    line: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    let rows = out.rows();
+    assert_eq!(out.columns(), n, "columns of the output");
+    rows_from(cpu, out, n, 0, rows, line);
+}
+
+/// As [`each_row`], for `rows` rows of `out` from `first_row` on.
+pub(super) fn rows_from(
+    cpu: &Cpu,
+    out: &mut Matrix,
+    n: usize,
+    first_row: usize,
+    rows: usize,
+    line: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    let blocks = rows.div_ceil(BLOCK_ROWS);
+    let block_rows = |block| block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
+    let place = |row: usize| (first_row + row) * n..(first_row + row + 1) * n;
+    match &mut out.data {
+        Data::F32(out) => {
+            let parts = Parts::new(out);
+            cpu.pool.run(blocks, &|block| {
+                for row in block_rows(block) {
+                    // SAFETY: every row belongs to one block.
+                    line(row, unsafe { parts.part(place(row)) });
+                }
+            });
+        }
+        Data::Bf16(out) => {
+            let parts = Parts::new(out);
+            cpu.pool.run(blocks, &|block| {
+                let mut wide = vec![0.0; n];
+                for row in block_rows(block) {
+                    line(row, &mut wide);
+                    // SAFETY: every row belongs to one block.
+                    super::linear::round(cpu.level, &wide, unsafe { parts.part(place(row)) });
+                }
+            });
+        }
+    }
+}
+
+/// Widens `to.len()` elements from `first` on.
+#[inline]
+pub(super) fn widen(from: &Matrix, first: usize, to: &mut [f32]) {
+    match &from.data {
+        Data::F32(from) => to.copy_from_slice(&from[first..first + to.len()]),
+        Data::Bf16(from) => widen_bf16(&from[first..first + to.len()], to),
+    }
+}
+
+fn widen_bf16(from: &[Bf16], to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.to_f32();
+    }
+}
+
+/// Sums `f(x)` in sixteen lanes, joined pairwise.
+#[inline(always)]
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    let (whole, rest) = x.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += f(x);
+    }
+    join(lanes, |a, b| a + b)
+}
+
+/// Joins sixteen lanes in a fixed tree.
+#[inline(always)]
+pub(super) fn join(lanes: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
+    // Arrays of fixed width become shuffles; a loop over widths stays a loop.
+    let eight: [f32; 8] = std::array::from_fn(|lane| f(lanes[lane], lanes[lane + 8]));
+    let four: [f32; 4] = std::array::from_fn(|lane| f(eight[lane], eight[lane + 4]));
+    f(f(four[0], four[2]), f(four[1], four[3]))
+}

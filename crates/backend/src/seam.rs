@@ -1,0 +1,551 @@
+//! The seam: the operations a device must offer.
+//!
+//! The model is written once over [`Backend`]. The operations are fused as a
+//! GPU wants them (a product with its epilogue, a norm with its modulation,
+//! attention over a window of cached rows), because loose tensor operators cost
+//! a round trip through memory each, on a CPU as much as on a GPU.
+//!
+//! What the seam promises to a device:
+//!
+//! - **Resident tensors.** A [`Backend::Tensor`] lives on the device. Values
+//!   cross to the host only in [`Backend::download`] and [`Backend::read_rows`].
+//! - **One queue.** A backend value is an in-order queue of work: an operation
+//!   may return before it has run, later operations see its result, and only
+//!   the two reads above wait. A device with several streams hands out several
+//!   backend values.
+//! - **No fault mid-pass.** Operations do not return errors; shapes are checked
+//!   by assertion, since only our own bug can break them. A device that fails
+//!   reports it at the next read.
+//!
+//! All tensors are row-major matrices. Rows are tokens (or pixels, or keys),
+//! columns are channels; heads stand side by side in the columns. A *frame
+//! table* is a tensor with one row per frame of the chunk, so row `r` of a
+//! tensor with `n` rows belongs to row `r / (n / frames)` of the table.
+//!
+//! Invariant: nothing here names a model. Sources of the formulas are in the
+//! `model` crate, where the operations are put together.
+
+use std::{fmt::Debug, ops::Range};
+
+use types::Rope;
+
+/// A device, and the queue of work on it.
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// A matrix in device memory.
+    type Tensor: Tensor;
+    /// A linear layer's weights in the device's own layout.
+    type Linear: Debug + Send + Sync;
+    /// MLA's up-projections in the device's own layout.
+    type Mla: Debug + Send + Sync;
+    /// A convolution's weights in the device's own layout.
+    type Conv: Debug + Send + Sync;
+    /// A convolution's input: frames with causal history.
+    type Volume: Debug + Send + Sync;
+    /// Cosines and sines for the frames, rows and columns of a window.
+    type Rotation: Debug + Send + Sync;
+
+    /// The numeric class all results belong to.
+    fn class(&self) -> Class;
+
+    // Memory.
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room.
+    fn zeros(&self, rows: usize, columns: usize, dtype: Dtype) -> Result<Self::Tensor, Error>;
+
+    /// A tensor with these values, rounded to `dtype`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room.
+    fn upload(
+        &self,
+        rows: usize,
+        columns: usize,
+        values: &[f32],
+        dtype: Dtype,
+    ) -> Result<Self::Tensor, Error>;
+
+    /// The values of a tensor, row by row. Waits for the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] if an earlier operation failed.
+    fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>, Error>;
+
+    /// The exact bytes of some rows (little-endian, no padding). Waits for the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] if an earlier operation failed.
+    fn read_rows(&self, x: &Self::Tensor, rows: Range<usize>) -> Result<Vec<u8>, Error>;
+
+    /// Puts back what [`Backend::read_rows`] gave, from row `first_row` on.
+    fn write_rows(&self, x: &mut Self::Tensor, first_row: usize, bytes: &[u8]);
+
+    /// Copies all of `from` into `to`, starting at row `first_row`; converts the dtype.
+    fn copy_rows(&self, from: &Self::Tensor, to: &mut Self::Tensor, first_row: usize);
+
+    // Products.
+
+    /// Loads a weight `[n, k]` (row-major, `y = x W^T + b`) and its bias `[n]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room; [`Error::OddWidth`] if the
+    /// dtype needs an even `k`.
+    fn load_linear(
+        &self,
+        weight: Weight<'_>,
+        bias: Option<&[f32]>,
+        dtype: Dtype,
+    ) -> Result<Self::Linear, Error>;
+
+    /// `out = epilogue(x W^T + b)`; `x` is `[m, k]` in the dtype that the weights
+    /// were loaded in (f32 or the class' activation dtype), `out` `[m, n]` in
+    /// either.
+    fn linear(
+        &self,
+        x: &Self::Tensor,
+        weights: &Self::Linear,
+        epilogue: Epilogue<'_, Self::Tensor>,
+        out: &mut Self::Tensor,
+    );
+
+    // Rows.
+
+    /// `out = table + base`, where `base` has one row `[1, n * dim]` and `out` is
+    /// `[frames, n * dim]`: a layer's modulation vectors for every frame. A table
+    /// of only `dim` columns is repeated.
+    fn add_row(&self, table: &Self::Tensor, base: &Self::Tensor, out: &mut Self::Tensor);
+
+    /// Layer normalisation over the columns, then scale and shift.
+    fn layer_norm(
+        &self,
+        x: &Self::Tensor,
+        scale_shift: ScaleShift<'_, Self::Tensor>,
+        eps: f32,
+        out: &mut Self::Tensor,
+    );
+
+    /// `out = x / rms(x) * weight` over the first `weight.columns()` columns;
+    /// further columns are copied. With `first_row`, rows go to `out` from there
+    /// on: that is how latents enter the cache.
+    fn rms_norm(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        eps: f32,
+        out: &mut Self::Tensor,
+        first_row: usize,
+    );
+
+    /// Rounds an f32 tensor to the class' residual dtype, in place. The residual
+    /// is rounded at every layer boundary, whether or not a hop follows.
+    fn round_residual(&self, x: &mut Self::Tensor);
+
+    /// `SiLU(x)`, into any dtype.
+    fn silu(&self, x: &Self::Tensor, out: &mut Self::Tensor);
+
+    // Attention.
+
+    /// Cosines and sines for tokens whose frames stand at `positions` and whose
+    /// rows and columns count from zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room.
+    fn rotation(
+        &self,
+        rope: &Rope,
+        positions: &[f64],
+        rows: usize,
+        columns: usize,
+    ) -> Result<Self::Rotation, Error>;
+
+    /// Makes queries ready for [`Backend::attend`]: optional RMS norm over all
+    /// columns, rotation of the last `rotated` channels of every head, and
+    /// softmax scale. `x` is f32 `[tokens, heads * head_dim]`; token `t` has the
+    /// position of token `first_token + t` of the rotation.
+    fn finish_queries(
+        &self,
+        x: &Self::Tensor,
+        finish: &FinishQueries<'_, Self>,
+        out: &mut Self::Tensor,
+    ) where
+        Self: Sized;
+
+    /// Loads MLA's up-projections `k_up [heads * nope, kv_rank]` and
+    /// `v_up [heads * value, kv_rank]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::load_linear`].
+    fn load_mla(
+        &self,
+        shape: MlaShape,
+        path: MlaPath,
+        k_up: Weight<'_>,
+        v_up: Weight<'_>,
+    ) -> Result<Self::Mla, Error>;
+
+    /// Attends finished queries to cached rows; `out` is
+    /// `[tokens, heads * value]` in the activation dtype.
+    fn attend(
+        &self,
+        queries: &Self::Tensor,
+        heads: Heads<'_, Self>,
+        keys: &Keys<'_, Self>,
+        out: &mut Self::Tensor,
+    ) where
+        Self: Sized;
+
+    /// Bidirectional attention with an additive bias and no scaling, as T5 has
+    /// it: `qkv` is `[tokens, 3 * heads * head_dim]` f32, `bias`
+    /// `[heads * tokens, tokens]`; keys whose `mask` is false are not seen.
+    fn attend_biased(
+        &self,
+        qkv: &Self::Tensor,
+        heads: usize,
+        bias: &Self::Tensor,
+        mask: &[bool],
+        out: &mut Self::Tensor,
+    );
+
+    // Frames.
+
+    /// Patches of the frame tensors: from f32 `[channels, frames * height * width]`
+    /// to `[tokens, channels * patch rows * patch columns]`.
+    fn patchify(&self, x: &Self::Tensor, grid: PatchGrid, out: &mut Self::Tensor);
+
+    /// The inverse, from rows `(patch row, patch column, channel)` as the head
+    /// writes them.
+    fn unpatchify(&self, x: &Self::Tensor, grid: PatchGrid, out: &mut Self::Tensor);
+
+    /// Fills `out` with standard normal noise (see [`crate::philox`]).
+    fn noise(&self, draw: crate::philox::Draw, out: &mut Self::Tensor);
+
+    /// `x = a x + b y`, all f32.
+    fn blend(&self, a: f32, x: &mut Self::Tensor, b: f32, y: &Self::Tensor);
+
+    // Convolutions.
+
+    /// A volume for frames of this grid, with zero history.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room.
+    fn volume(&self, grid: Grid, kind: ConvKind) -> Result<Self::Volume, Error>;
+
+    /// Puts frames of `x` into the volume, as they are or through the VAE's
+    /// channel norm and SiLU; what was filled in before becomes history. `x` is
+    /// f32 `[any frames * rows * columns, channels]`, and `frames` are at most as
+    /// many as the grid's.
+    fn fill(
+        &self,
+        x: &Self::Tensor,
+        frames: Range<usize>,
+        activation: Activation<'_, Self::Tensor>,
+        volume: &mut Self::Volume,
+    );
+
+    /// Zeroes the volume's history, for the start of another video.
+    fn forget(&self, volume: &mut Self::Volume);
+
+    /// Bytes that the volume holds on the device.
+    fn volume_bytes(&self, volume: &Self::Volume) -> u64;
+
+    /// Loads a kernel: `[n, channels * taps]` in the file's own order
+    /// `[n, channels, time, rows, columns]`. Any number of channels will do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the device has no room.
+    fn load_conv(
+        &self,
+        kind: ConvKind,
+        weight: Weight<'_>,
+        bias: &[f32],
+    ) -> Result<Self::Conv, Error>;
+
+    /// Convolves the frames that were filled in last; `out` is f32
+    /// `[frames' * rows' * columns', n']` with the sizes that the kind gives.
+    /// With `add`, the result is added to what is in `out` (a residual).
+    fn conv(
+        &self,
+        volume: &Self::Volume,
+        weights: &Self::Conv,
+        add: bool,
+        out: &mut Self::Tensor,
+    );
+
+    /// The VAE's channel norm without SiLU, into any dtype.
+    fn channel_norm(&self, x: &Self::Tensor, gamma: &Self::Tensor, out: &mut Self::Tensor);
+
+    /// The values of an f32 tensor as bytes: -1 becomes 0 and 1 becomes 255,
+    /// rounded half up, clamped. Waits for the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] if an earlier operation failed.
+    fn download_bytes(&self, x: &Self::Tensor) -> Result<Vec<u8>, Error>;
+}
+
+/// What every backend's tensor can tell without waiting.
+pub trait Tensor: Debug + Send + Sync {
+    /// Number of rows.
+    fn rows(&self) -> usize;
+    /// Number of columns.
+    fn columns(&self) -> usize;
+    /// Type of the elements.
+    fn dtype(&self) -> Dtype;
+    /// Bytes held on the device.
+    fn bytes(&self) -> u64 {
+        (self.rows() * self.columns() * self.dtype().bytes()) as u64
+    }
+}
+
+/// Type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A numeric class: a backend, its dtypes and its kernel family. Within a class
+/// results are equal to the last bit, on any box and for any split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Everything in f32, fused multiply-adds in ascending order.
+    CpuF32,
+    /// Factors in bf16, sums in f32 by the processor's bf16 dot products
+    /// (AVX512-BF16); residual rounded to bf16 after every layer.
+    CpuBf16,
+}
+
+impl Class {
+    /// The class' name in records and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CpuF32 => "cpu-f32",
+            Self::CpuBf16 => "cpu-bf16-avx512",
+        }
+    }
+
+    /// Dtype of the factors of products, and of cached rows.
+    pub fn activation(self) -> Dtype {
+        match self {
+            Self::CpuF32 => Dtype::F32,
+            Self::CpuBf16 => Dtype::Bf16,
+        }
+    }
+}
+
+/// Why a backend could not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Give the stage fewer layers, or shorten the window.
+    #[error("no memory for a tensor of {bytes} bytes")]
+    Memory {
+        /// Size that was asked for.
+        bytes: u64,
+    },
+    /// Use the f32 class for this model.
+    #[error("the bf16 class needs an even width, this model has one of {width}")]
+    OddWidth {
+        /// The odd width.
+        width: usize,
+    },
+    /// Use the f32 class on this machine.
+    #[error("this processor has no bf16 dot products (AVX512-BF16), use f32")]
+    NoBf16,
+    /// The device is lost for this process.
+    #[error("device failed: {0}")]
+    Device(String),
+}
+
+/// A weight as it stands in a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    /// Output features.
+    pub n: usize,
+    /// Input features (for a kernel: channels times taps).
+    pub k: usize,
+    /// The values, `[n, k]` row-major.
+    pub values: &'a [f32],
+}
+
+/// What happens to a product before it is stored. Sums are f32 until then.
+#[derive(Debug)]
+pub enum Epilogue<'a, T> {
+    /// Nothing.
+    Store,
+    /// GELU in its tanh form.
+    Gelu,
+    /// SiLU.
+    Silu,
+    /// Product with this f32 tensor, element by element (a gated network).
+    Mul(&'a T),
+    /// Added to what is in `out` (f32): a residual.
+    Add,
+    /// Scaled by a frame table's columns `slot * n..`, then added to `out` (f32).
+    AddGated {
+        /// `[frames, slots * n]`, f32.
+        table: &'a T,
+        /// Which vector of the table.
+        slot: usize,
+    },
+}
+
+/// What follows a layer norm.
+#[derive(Debug)]
+pub enum ScaleShift<'a, T> {
+    /// Learned `x * weight + bias`, both `[1, columns]` f32.
+    Affine {
+        /// Scale.
+        weight: &'a T,
+        /// Shift.
+        bias: &'a T,
+    },
+    /// `x * (1 + scale) + shift` from a frame table `[frames, slots * columns]`.
+    Modulated {
+        /// The table, f32.
+        table: &'a T,
+        /// Which vector is added.
+        shift: usize,
+        /// Which vector, plus one, is multiplied.
+        scale: usize,
+    },
+    /// Nothing.
+    None,
+}
+
+/// Parameters of [`Backend::finish_queries`].
+#[derive(Debug)]
+pub struct FinishQueries<'a, B: Backend> {
+    /// RMS norm weight `[1, heads * head_dim]` f32 and its epsilon.
+    pub norm: Option<(&'a B::Tensor, f32)>,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Rotation, its first token, and how many trailing channels of a head it turns.
+    pub rotation: Option<(&'a B::Rotation, usize, usize)>,
+    /// Multiplied last: `1 / sqrt(head width)`.
+    pub scale: f32,
+}
+
+/// How MLA attention is computed. Part of the numeric class of a job: both give
+/// the same function with different rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlaPath {
+    /// Keys and values are rebuilt from latents, a tile at a time.
+    Rebuild,
+    /// The up-projections are moved to the query and the output, so attention
+    /// runs on the latents themselves.
+    Absorb,
+}
+
+/// Widths of MLA attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MlaShape {
+    /// Attention heads.
+    pub heads: usize,
+    /// Content part of a cached row.
+    pub kv_rank: usize,
+    /// Unrotated part of a head's query.
+    pub nope: usize,
+    /// Rotated part of a head's query, and of a cached row.
+    pub rope: usize,
+    /// A head's value.
+    pub value: usize,
+}
+
+/// The heads of an attention.
+#[derive(Debug)]
+pub enum Heads<'a, B: Backend> {
+    /// Rows are `[keys of all heads | values of all heads]`.
+    Dense {
+        /// Number of heads.
+        heads: usize,
+        /// Width of a head.
+        head_dim: usize,
+    },
+    /// Rows are `[content latent | rope key]`.
+    Mla(&'a B::Mla),
+}
+
+/// The cached rows a chunk attends to.
+#[derive(Debug)]
+pub struct Keys<'a, B: Backend> {
+    /// The rows.
+    pub cache: &'a B::Tensor,
+    /// Ranges of rows in window order; whole frames each when rotated.
+    pub segments: &'a [Range<usize>],
+    /// Rotation of the keys at use; token `i` is the `i`-th attended row.
+    pub rotation: Option<&'a B::Rotation>,
+}
+
+/// How frame tensors divide into patches of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchGrid {
+    /// Channels of a frame tensor.
+    pub channels: usize,
+    /// Frames.
+    pub frames: usize,
+    /// Token rows of a frame.
+    pub rows: usize,
+    /// Token columns of a frame.
+    pub columns: usize,
+    /// Rows of a patch.
+    pub patch_rows: usize,
+    /// Columns of a patch.
+    pub patch_columns: usize,
+}
+
+/// Size of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Frames filled in at once, at the most.
+    pub frames: usize,
+    /// Rows of pixels.
+    pub rows: usize,
+    /// Columns of pixels.
+    pub columns: usize,
+    /// Channels of a pixel.
+    pub channels: usize,
+}
+
+/// The convolutions of a causal VAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConvKind {
+    /// 3x3x3 over this frame and the two before; size is kept.
+    Causal3,
+    /// 3x1x1 over this frame and the two before, twice the channels, which
+    /// become two frames: `frames' = 2 frames`, `n' = n / 2`.
+    DoubleTime,
+    /// Nearest-neighbour doubling of rows and columns, then 1x3x3.
+    DoubleSpace,
+}
+
+/// What happens to a pixel on its way into a volume.
+#[derive(Debug)]
+pub enum Activation<'a, T> {
+    /// Nothing.
+    None,
+    /// `SiLU(x / |x|_2 * sqrt(channels) * gamma)`, gamma `[1, channels]` f32.
+    NormSilu(&'a T),
+}

@@ -1,0 +1,338 @@
+//! A whole model on one device: from a prompt to pictures, chunk by chunk.
+//!
+//! An [`Engine`] holds weights only and can make any number of films; a
+//! [`Film`] is one video in the making. This is the single-process form of
+//! what a pool does with several stages: text once, then per chunk its passes,
+//! its commit, its pictures.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use backend::Backend;
+use checkpoint::Checkpoint;
+use plan::passes::{Branches, ChunkPasses, chunk_passes};
+use types::{Model, Transformer, Vae};
+
+use crate::{
+    Error, Event,
+    sampler::{Noise, Sampler},
+    text::{Encoder, Tokenizer, Tokens, clean_prompt},
+    transformer::{Branch, Stage, TokenGrid, cheaper_path},
+    vae::{Decoder, Pictures, Stream},
+};
+
+/// A whole model on one device.
+#[derive(Debug)]
+pub struct Engine<B: Backend> {
+    backend: Arc<B>,
+    model: Model,
+    vae: Vae,
+    tokenizer: Tokenizer,
+    text: Encoder<B>,
+    stage: Stage<B>,
+    decoder: Decoder<B>,
+    warnings: Vec<String>,
+}
+
+/// A cleaned, tokenised prompt.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The cleaned text.
+    pub text: String,
+    /// Words that the model does not know, as the user wrote them.
+    pub unknown_words: Vec<String>,
+    /// Tokens over the model's text length, which are dropped.
+    pub dropped_tokens: usize,
+    tokens: Tokens,
+}
+
+/// What a film is to be.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt, from [`Engine::prompt`].
+    pub prompt: Prompt,
+    /// Where the noise comes from.
+    pub noise: Noise,
+    /// Steps and guidance: the model's own, or changed.
+    pub sampler: types::Sampler,
+    /// Picture width.
+    pub width: usize,
+    /// Picture height.
+    pub height: usize,
+    /// Frames of the whole film, for a model without a window.
+    pub frames: Option<usize>,
+}
+
+/// One video in the making.
+#[derive(Debug)]
+pub struct Film<'a, B: Backend> {
+    engine: &'a Engine<B>,
+    sampler: Sampler<'a, B>,
+    steps: types::Sampler,
+    stream: Stream<B>,
+    next: u32,
+    /// Clean frames of the chunks that a prompt switch may run again.
+    clean: VecDeque<(u32, B::Tensor)>,
+    size: Size,
+}
+
+/// A finished chunk.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Its index.
+    pub index: u32,
+    /// Clean frames, normalised: `[channels, frames, rows, columns]`.
+    pub x0: Vec<f32>,
+    /// Pictures, RGB8, row-major.
+    pub pictures: Vec<Vec<u8>>,
+}
+
+/// What happens to the history at a prompt switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The window's rows stay as they were made.
+    Keep,
+    /// The window's clean frames are run again under the new prompt.
+    Recache,
+}
+
+/// Bytes a film really holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Cached rows of all layers.
+    pub latent_cache_bytes: u64,
+    /// The frame decoder's causal history and scratch.
+    pub vae_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    width: usize,
+    height: usize,
+    grid: TokenGrid,
+    /// Rows and columns of a frame tensor.
+    rows: usize,
+    columns: usize,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Loads all parts of a model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] naming file and tensor, [`Error::Backend`] if the
+    /// device has no room.
+    pub fn load(backend: Arc<B>, checkpoint: &Checkpoint) -> Result<Self, Error> {
+        let model = checkpoint.model()?;
+        let text = checkpoint.open_text_encoder()?;
+        let transformer = checkpoint.open_transformer(None)?;
+        let vae = checkpoint.open_vae()?;
+        let tokenizer =
+            Tokenizer::new("tokenizer.json", &checkpoint.tokenizer()?, transformer.config.text_len)?;
+        let size = size(&transformer.config, &vae.config, model.video.width, model.video.height, None);
+        let (queries, keys) = match size {
+            Ok(size) => {
+                let frames = transformer.config.window.map_or(size.grid.frames, |w| w.frames_max());
+                (size.grid.tokens(), frames * size.grid.frame_tokens())
+            }
+            Err(_) => (1, 1),
+        };
+        let path = cheaper_path(&transformer.config, queries, keys);
+        let layers = 0..transformer.config.layers;
+        let warnings = [text.warnings, transformer.warnings, vae.warnings].concat();
+        Ok(Self {
+            text: Encoder::load(Arc::clone(&backend), text.config, &text.tensors)?,
+            stage: Stage::load(
+                Arc::clone(&backend),
+                transformer.config,
+                &transformer.tensors,
+                layers,
+                path,
+            )?,
+            decoder: Decoder::load(&*backend, &vae.tensors, &vae.config)?,
+            vae: vae.config,
+            tokenizer,
+            model,
+            backend,
+            warnings,
+        })
+    }
+
+    /// The resolved configuration.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Oddities of the files that do no harm, each a sentence for the user.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Cleans and tokenises a prompt.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Text`] if nothing is left of it.
+    pub fn prompt(&self, text: &str) -> Result<Prompt, Error> {
+        let text = clean_prompt(text)?;
+        let tokens = self.tokenizer.tokens(&text)?;
+        let Tokens { dropped: dropped_tokens, unknown: unknown_words, .. } = tokens.clone();
+        Ok(Prompt { text, unknown_words, dropped_tokens, tokens })
+    }
+
+    /// Starts a film.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Size`] if the model has no pictures of this size,
+    /// [`Error::Backend`] if the device has no room for its caches.
+    pub fn start(&self, request: &Request) -> Result<Film<'_, B>, Error> {
+        let Request { width, height, frames, .. } = *request;
+        let size = size(self.stage.config(), &self.vae, width, height, frames)?;
+        let mut job = self.stage.open(size.grid, 0)?;
+        let rows = self.text.rows_for_prompt(&request.prompt.tokens)?;
+        self.stage.set_prompt(&mut job, Branch::Conditional, &rows)?;
+        if guided(&request.sampler)? {
+            let rows = self.text.rows_for_prompt(&self.tokenizer.tokens("")?)?;
+            self.stage.set_prompt(&mut job, Branch::Unconditional, &rows)?;
+        }
+        Ok(Film {
+            engine: self,
+            sampler: Sampler::new(&self.stage, job, request.noise.clone())?,
+            steps: request.sampler.clone(),
+            stream: self.decoder.stream(&*self.backend, size.rows, size.columns)?,
+            next: 0,
+            clean: VecDeque::new(),
+            size,
+        })
+    }
+}
+
+impl<'a, B: Backend> Film<'a, B> {
+    /// Index of the chunk that [`Film::next_chunk`] makes.
+    pub fn chunk(&self) -> u32 {
+        self.next
+    }
+
+    /// Axes of a chunk's clean frames: channels, frames, rows, columns.
+    pub fn x0_shape(&self) -> [usize; 4] {
+        let Size { grid, rows, columns, .. } = self.size;
+        [self.engine.stage.config().in_channels, grid.frames, rows, columns]
+    }
+
+    /// The job's state: window and pages.
+    pub fn sampler(&mut self) -> &mut Sampler<'a, B> {
+        &mut self.sampler
+    }
+
+    /// Bytes held for this film, besides weights.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            latent_cache_bytes: self.sampler.job().cache_bytes(),
+            vae_bytes: self.stream.bytes(&*self.engine.backend),
+        }
+    }
+
+    /// Makes the next chunk: its passes, its commit, its pictures.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] if the device has no room or failed,
+    /// [`Error::Slots`] at the end of counting.
+    pub fn next_chunk(&mut self, observe: &mut dyn FnMut(Event)) -> Result<Chunk, Error> {
+        let backend = &*self.engine.backend;
+        let bytes = self.size.width * self.size.height * 3;
+        let (index, x0, pictures) = self.advance(observe, |pictures| pictures.bytes(backend))?;
+        let pictures = pictures.chunks_exact(bytes).map(<[u8]>::to_vec).collect();
+        Ok(Chunk { index, x0, pictures })
+    }
+
+    /// As [`Film::next_chunk`], with the decoder's own values: clean frames, and
+    /// pictures `[count, rows, columns, 3]` in [-1, 1].
+    ///
+    /// # Errors
+    ///
+    /// As [`Film::next_chunk`].
+    pub fn next_values(&mut self) -> Result<(Vec<f32>, Vec<f32>), Error> {
+        let backend = &*self.engine.backend;
+        let (_, x0, pictures) = self.advance(&mut |_| (), |pictures| pictures.values(backend))?;
+        Ok((x0, pictures))
+    }
+
+    fn advance<T>(
+        &mut self,
+        observe: &mut dyn FnMut(Event),
+        read: impl Fn(&Pictures<B>) -> Result<T, Error>,
+    ) -> Result<(u32, Vec<f32>, T), Error> {
+        let (chunk, backend) = (self.next, &*self.engine.backend);
+        let ChunkPasses { passes } = chunk_passes(&self.steps, chunk)?;
+        let x0 = self.sampler.chunk(chunk, &passes, observe)?;
+        observe(Event::DecodeStarted { chunk });
+        let pictures = read(&self.engine.decoder.decode(backend, &mut self.stream, &x0)?)?;
+        observe(Event::DecodeDone { chunk });
+        let values = backend.download(&x0)?;
+        self.remember(chunk, x0);
+        self.next += 1;
+        Ok((chunk, values, pictures))
+    }
+
+    /// Changes the prompt from the next chunk on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] if the device has no room or failed.
+    pub fn switch_prompt(&mut self, prompt: &Prompt, history: History) -> Result<(), Error> {
+        let rows = self.engine.text.rows_for_prompt(&prompt.tokens)?;
+        self.engine.stage.set_prompt(self.sampler.job_mut(), Branch::Conditional, &rows)?;
+        if history == History::Recache {
+            let clean = &self.clean;
+            self.sampler.recache(&|chunk| {
+                clean.iter().find(|(index, _)| *index == chunk).map(|(_, frames)| frames)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the clean frames of the chunks that the window still reaches into.
+    fn remember(&mut self, chunk: u32, frames: B::Tensor) {
+        self.clean.push_back((chunk, frames));
+        let reruns = self.sampler.job().slots().reruns();
+        let oldest = reruns.first().map_or(u32::MAX, |rerun| rerun.chunk);
+        self.clean.retain(|(index, _)| oldest <= *index);
+    }
+}
+
+/// Whether any chunk runs the unconditional branch.
+fn guided(sampler: &types::Sampler) -> Result<bool, Error> {
+    let chunks = [chunk_passes(sampler, 0)?, chunk_passes(sampler, 1)?];
+    let mut passes = chunks.iter().flat_map(|chunk| &chunk.passes);
+    Ok(passes.any(|pass| matches!(pass.branches, Branches::Guided { .. })))
+}
+
+/// The chunk's grid for pictures of this size.
+fn size(
+    config: &Transformer,
+    vae: &Vae,
+    width: usize,
+    height: usize,
+    frames: Option<usize>,
+) -> Result<Size, Error> {
+    let [_, patch_rows, patch_columns] = config.patch;
+    let (row_pixels, column_pixels) =
+        (vae.space_scale() * patch_rows, vae.space_scale() * patch_columns);
+    let whole = width % column_pixels == 0 && height % row_pixels == 0;
+    if !whole || width == 0 || height == 0 {
+        return Err(Error::Size { width, height, column_pixels, row_pixels });
+    }
+    let frames = match (config.window, frames) {
+        (Some(window), _) => window.chunk,
+        (None, Some(frames)) => frames,
+        (None, None) => 1,
+    };
+    Ok(Size {
+        width,
+        height,
+        grid: TokenGrid { frames, rows: height / row_pixels, columns: width / column_pixels },
+        rows: height / vae.space_scale(),
+        columns: width / vae.space_scale(),
+    })
+}

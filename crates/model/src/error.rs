@@ -1,0 +1,58 @@
+//! Why a model could not be loaded or run.
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The files are not what they should be. The message names file and tensor.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// The device has no room, or failed.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+    /// The window cannot be laid out or moved. Correct the model's window.
+    #[error(transparent)]
+    Slots(#[from] plan::slots::Error),
+    /// The sampler's steps make no list of passes. Correct the model's sampler.
+    #[error(transparent)]
+    Passes(#[from] plan::passes::Error),
+    /// An input has another shape than the model. Correct the input.
+    #[error("{what} have shape {found:?}, the model takes {expected:?}")]
+    Shape {
+        /// What has the wrong shape.
+        what: &'static str,
+        /// The model's shape.
+        expected: Vec<usize>,
+        /// The input's shape.
+        found: Vec<usize>,
+    },
+    /// The pass does not fit the job or the stage. Drop it.
+    #[error("pass refused: {problem}")]
+    Pass {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The prompt or the tokenizer cannot be used.
+    #[error(transparent)]
+    Text(#[from] crate::text::Error),
+    /// The model makes no pictures of this size. Choose a multiple.
+    #[error(
+        "pictures of {width}x{height} cannot be made: \
+         width must be a multiple of {column_pixels}, height of {row_pixels}"
+    )]
+    Size {
+        /// Width asked for.
+        width: usize,
+        /// Height asked for.
+        height: usize,
+        /// What the width must be a multiple of.
+        column_pixels: usize,
+        /// What the height must be a multiple of.
+        row_pixels: usize,
+    },
+    /// The chunk's rows are not in the cache. Fetch its pages, or rebuild them.
+    #[error("chunk {chunk} is not resident")]
+    NotResident {
+        /// The chunk.
+        chunk: u32,
+    },
+}

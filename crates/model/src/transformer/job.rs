@@ -1,0 +1,275 @@
+//! One video's state on a stage: latent caches, prompt contexts, window.
+//!
+//! Every layer has one preallocated tensor of slots; a slot holds the rows of
+//! one chunk. Nothing grows while a video is made. Which chunk is in which slot
+//! is decided by [`plan::slots`]; here the slots become ranges of rows.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use backend::{Backend, Tensor};
+use plan::slots::{Segment, Slots};
+use types::{Attention, Positions, Transformer, Window as FrameWindow};
+
+use crate::{
+    Error,
+    transformer::{Pass, PassKind, layer::Window},
+};
+
+/// A prompt branch of a guided pass. Both read the conditional branch's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Branch {
+    /// The prompt.
+    Conditional,
+    /// The empty or negative prompt.
+    Unconditional,
+}
+
+/// Tokens of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenGrid {
+    /// Frames of a chunk.
+    pub frames: usize,
+    /// Token rows of a frame.
+    pub rows: usize,
+    /// Token columns of a frame.
+    pub columns: usize,
+}
+
+impl TokenGrid {
+    /// Tokens of one frame.
+    pub fn frame_tokens(self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Tokens of a chunk.
+    pub fn tokens(self) -> usize {
+        self.frames * self.frame_tokens()
+    }
+}
+
+/// One video's state on a stage.
+#[derive(Debug)]
+pub struct Job<B: Backend> {
+    grid: TokenGrid,
+    slots: Slots,
+    /// Per layer of the stage, `[slots * tokens, row]`.
+    caches: Vec<B::Tensor>,
+    /// Per branch and layer, the cross-attention's keys and values.
+    contexts: BTreeMap<Branch, Vec<B::Tensor>>,
+    positions: Positions,
+}
+
+impl<B: Backend> Job<B> {
+    pub(super) fn open(
+        backend: &B,
+        config: &Transformer,
+        layers: usize,
+        grid: TokenGrid,
+        uncommitted_chunks_max: u32,
+    ) -> Result<Self, Error> {
+        // Without a window a model sees all its frames at once: one chunk, no history.
+        let whole = FrameWindow { sink: 0, recent: 0, chunk: grid.frames };
+        let window = config.window.unwrap_or(whole);
+        if window.chunk != grid.frames {
+            let (expected, found) = (vec![window.chunk], vec![grid.frames]);
+            return Err(Error::Shape { what: "frames of a chunk", expected, found });
+        }
+        let slots = Slots::new(window, uncommitted_chunks_max)?;
+        let row = match &config.attention {
+            Attention::Dense => 2 * config.dim,
+            Attention::Mla(mla) => mla.kv_rank + mla.rope,
+        };
+        let rows = slots.count().saturating_mul(grid.tokens());
+        let cache = || backend.zeros(rows, row, backend.class().activation());
+        Ok(Self {
+            grid,
+            caches: (0..layers).map(|_| cache()).collect::<Result<_, _>>()?,
+            slots,
+            contexts: BTreeMap::new(),
+            positions: config.rope.positions,
+        })
+    }
+
+    /// Tokens of a chunk.
+    pub fn grid(&self) -> TokenGrid {
+        self.grid
+    }
+
+    /// The window's bookkeeping.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Bytes of all latent caches.
+    pub fn cache_bytes(&self) -> u64 {
+        self.caches.iter().map(Tensor::bytes).sum()
+    }
+
+    /// The exact bytes of a page: the rows of a resident chunk in one of the
+    /// stage's layers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotResident`] if the chunk is not in the cache,
+    /// [`Error::Backend`] if the device failed.
+    pub fn read_page(&self, backend: &B, layer: usize, chunk: u32) -> Result<Vec<u8>, Error> {
+        self.check_resident(chunk)?;
+        Ok(backend.read_rows(&self.caches[layer], self.slot_rows(self.slots.slot_of(chunk)))?)
+    }
+
+    /// Puts back a page as [`Job::read_page`] gave it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotResident`] if the chunk has no slot, [`Error::Shape`] if the
+    /// page has another size. The cache is unchanged then.
+    pub fn write_page(&mut self, backend: &B, layer: usize, chunk: u32, page: &[u8]) -> Result<(), Error> {
+        self.check_resident(chunk)?;
+        let rows = self.slot_rows(self.slots.slot_of(chunk));
+        let cache = &mut self.caches[layer];
+        let expected = rows.len() * cache.columns() * cache.dtype().bytes();
+        if page.len() != expected {
+            let (expected, found) = (vec![expected], vec![page.len()]);
+            return Err(Error::Shape { what: "bytes of a page", expected, found });
+        }
+        backend.write_rows(cache, rows.start, page);
+        Ok(())
+    }
+
+    /// Cached rows of a layer that the chunk in generation attends to, in
+    /// window order, widened to f32: `[tokens, row]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Slots`] at the end of counting, [`Error::Backend`] if the device failed.
+    pub fn window_rows(&self, backend: &B, layer: usize) -> Result<Vec<f32>, Error> {
+        let cache = &self.caches[layer];
+        let (values, row) = (backend.download(cache)?, cache.columns());
+        let segments = self.slots.attended(self.slots.committed())?;
+        let range = |segment: &Segment| {
+            let rows = self.segment_rows(segment);
+            rows.start * row..rows.end * row
+        };
+        Ok(segments.iter().flat_map(|segment| &values[range(segment)]).copied().collect())
+    }
+
+    /// Positions of the rows that [`Job::window_rows`] gives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Slots`] at the end of counting, [`Error::Backend`] if the device has no room.
+    pub fn window_rotation(&self, backend: &B, config: &Transformer) -> Result<B::Rotation, Error> {
+        let segments = self.slots.attended(self.slots.committed())?;
+        let TokenGrid { rows, columns, .. } = self.grid;
+        Ok(backend.rotation(&config.rope, &self.positions(&segments), rows, columns)?)
+    }
+
+    /// Drops `to_chunk` and all after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Slots`] if that is too far back, or ahead.
+    pub fn rollback(&mut self, to_chunk: u32) -> Result<(), Error> {
+        Ok(self.slots.rollback(to_chunk)?)
+    }
+
+    pub(super) fn set_context(&mut self, branch: Branch, layers: Vec<B::Tensor>) {
+        self.contexts.insert(branch, layers);
+    }
+
+    pub(super) fn commit(&mut self, chunk: u32) -> Result<(), Error> {
+        Ok(self.slots.commit(chunk)?)
+    }
+
+    /// Refuses a pass that this job cannot run.
+    pub(super) fn check(&self, pass: &Pass) -> Result<(), Error> {
+        let refuse = |problem: String| Err(Error::Pass { problem });
+        if pass.tokens != (0..self.grid.tokens()) {
+            return refuse(format!(
+                "tokens {:?} of a chunk of {}: this stage takes whole chunks",
+                pass.tokens,
+                self.grid.tokens()
+            ));
+        }
+        if pass.frame_times.len() != self.grid.frames {
+            let (times, frames) = (pass.frame_times.len(), self.grid.frames);
+            return refuse(format!("{times} times for a chunk of {frames} frames"));
+        }
+        if !pass.frame_times.iter().all(|time| (0.0..=1000.0).contains(time)) {
+            return refuse(format!("times {:?} are not within 0 to 1000", pass.frame_times));
+        }
+        Ok(())
+    }
+
+    /// What the pass attends to.
+    pub(super) fn window(
+        &self,
+        backend: &B,
+        config: &Transformer,
+        pass: &Pass,
+    ) -> Result<Window<B>, Error> {
+        let finished = match pass.kind {
+            PassKind::Denoise | PassKind::Commit => self.slots.attended(pass.chunk)?,
+            PassKind::Rerun => {
+                let rerun = self.slots.reruns().into_iter().find(|rerun| rerun.chunk == pass.chunk);
+                let Some(rerun) = rerun else {
+                    return Err(Error::NotResident { chunk: pass.chunk });
+                };
+                rerun.segments
+            }
+        };
+        let own = Segment {
+            slot: self.slots.slot_of(pass.chunk),
+            frames: 0..self.grid.frames,
+            first_frame: pass.chunk as usize * self.grid.frames,
+        };
+        let own_row = self.segment_rows(&own).start;
+        let own_token: usize = finished.iter().map(|segment| self.segment_rows(segment).len()).sum();
+        let all: Vec<Segment> = finished.into_iter().chain([own]).collect();
+        let positions = self.positions(&all);
+        let TokenGrid { rows, columns, .. } = self.grid;
+        Ok(Window {
+            segments: all.iter().map(|segment| self.segment_rows(segment)).collect(),
+            own_row,
+            own_token,
+            rotation: backend.rotation(&config.rope, &positions, rows, columns)?,
+        })
+    }
+
+    /// The position of every frame of the window.
+    fn positions(&self, segments: &[Segment]) -> Vec<f64> {
+        let absolute = segments
+            .iter()
+            .flat_map(|segment| (segment.first_frame..).take(segment.frames.len()));
+        #[expect(clippy::cast_precision_loss, reason = "frames are counted far below 2^52")]
+        match self.positions {
+            Positions::Absolute => absolute.map(|frame| frame as f64).collect(),
+            Positions::Window => absolute.enumerate().map(|(place, _)| place as f64).collect(),
+        }
+    }
+
+    /// A layer's cache and its context for a branch.
+    pub(super) fn layer(&mut self, layer: usize, branch: Branch) -> Result<(&mut B::Tensor, &B::Tensor), Error> {
+        match self.contexts.get(&branch) {
+            Some(contexts) => Ok((&mut self.caches[layer], &contexts[layer])),
+            None => Err(Error::Pass { problem: format!("the {branch:?} branch has no prompt yet") }),
+        }
+    }
+
+    fn slot_rows(&self, slot: usize) -> Range<usize> {
+        slot * self.grid.tokens()..(slot + 1) * self.grid.tokens()
+    }
+
+    fn segment_rows(&self, segment: &Segment) -> Range<usize> {
+        let first = segment.slot * self.grid.tokens();
+        let tokens = self.grid.frame_tokens();
+        first + segment.frames.start * tokens..first + segment.frames.end * tokens
+    }
+
+    fn check_resident(&self, chunk: u32) -> Result<(), Error> {
+        match self.slots.is_resident(chunk) {
+            true => Ok(()),
+            false => Err(Error::NotResident { chunk }),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The diffusion transformer, as stages that can stand on different machines.
+//!
+//! ```text
+//!  frames --patch embedding--> hidden --layer--> hidden ... --head--> velocity
+//!             first stage               any stage              last stage
+//! ```
+//!
+//! A [`Stage`] is a contiguous range of layers with their weights, shared by
+//! any number of jobs. A [`Job`] is one video's state on a stage: the latent
+//! cache of every layer, and the cross-attention's keys and values per prompt
+//! branch. [`Stage::submit`] runs one [`Pass`]; one process that makes a whole
+//! video is simply a stage over all layers.
+//!
+//! Rows of the chunk in generation are written into its own cache slot by every
+//! pass, and attended to there beside the window's finished rows. The commit
+//! pass writes them for the last time and moves the window on.
+//!
+//! Sources: Wan2.1 (arXiv:2503.20314) for the layer; arXiv:2605.30351 for
+//! latent attention; arXiv:2506.08009 for the causal loop.
+
+mod embed;
+mod job;
+mod layer;
+
+use std::{ops::Range, sync::Arc};
+
+use backend::{Backend, MlaPath, PatchGrid, Tensor};
+use checkpoint::Tensors;
+use types::{Attention, Transformer};
+
+use crate::{
+    Error,
+    load::Loader,
+    transformer::{
+        embed::{Head, PatchEmbedding, TextProjection, TimeEmbedding},
+        layer::{Attended, Layer},
+    },
+};
+
+pub use job::{Branch, Job, TokenGrid};
+pub use layer::Scratch;
+
+/// A contiguous range of layers.
+#[derive(Debug)]
+pub struct Stage<B: Backend> {
+    backend: Arc<B>,
+    config: Arc<Transformer>,
+    range: Range<usize>,
+    text: TextProjection<B>,
+    time: TimeEmbedding<B>,
+    entry: Option<PatchEmbedding<B>>,
+    layers: Vec<Layer<B>>,
+    exit: Option<Head<B>>,
+}
+
+/// One run of a chunk through a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pass {
+    /// The chunk.
+    pub chunk: u32,
+    /// Place in the chunk's list of passes.
+    pub step: u32,
+    /// The prompt it runs under.
+    pub branch: Branch,
+    /// What it is for.
+    pub kind: PassKind,
+    /// Time of every frame of the chunk, 0 to 1000.
+    pub frame_times: Vec<f32>,
+    /// Tokens of the chunk. A stage takes whole chunks.
+    pub tokens: Range<usize>,
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassKind {
+    /// Predicts the velocity.
+    Denoise,
+    /// Leaves the clean chunk's rows in the cache.
+    Commit,
+    /// Replaces the rows of an already committed chunk, under another prompt.
+    Rerun,
+}
+
+/// What enters a stage.
+#[derive(Debug)]
+pub enum Input<'a, B: Backend> {
+    /// Frame tensors of the chunk, f32 `[channels, frames * rows * columns]`;
+    /// for the stage of layer 0.
+    Frames(&'a B::Tensor),
+    /// The residual `[tokens, dim]` of the layer before.
+    Hidden(B::Tensor),
+}
+
+/// What leaves a stage.
+#[derive(Debug)]
+pub enum Output<B: Backend> {
+    /// The residual `[tokens, dim]`, f32 values of the class' residual dtype.
+    Hidden(B::Tensor),
+    /// The velocity, f32 `[channels, frames * rows * columns]`.
+    Velocity(B::Tensor),
+    /// Nothing: the last stage has committed.
+    Committed,
+}
+
+impl<B: Backend> Stage<B> {
+    /// Loads `range` of the transformer's layers. `tensors` must have passed
+    /// the check for this range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] if a tensor is missing or has another shape,
+    /// [`Error::Backend`] if the device has no room.
+    pub fn load(
+        backend: Arc<B>,
+        config: Transformer,
+        tensors: &Tensors,
+        range: Range<usize>,
+        path: MlaPath,
+    ) -> Result<Self, Error> {
+        let loader = Loader::new(&*backend, tensors);
+        let layers = range
+            .clone()
+            .map(|layer| Layer::load(&loader, &*backend, &config, layer, path))
+            .collect::<Result<_, _>>()?;
+        let entry = match range.start {
+            0 => Some(PatchEmbedding::load(&loader, &config)?),
+            _ => None,
+        };
+        let exit = match range.end == config.layers {
+            true => Some(Head::load(&loader, &config)?),
+            false => None,
+        };
+        Ok(Self {
+            text: TextProjection::load(&loader, &config)?,
+            time: TimeEmbedding::load(&loader, &config)?,
+            entry,
+            layers,
+            exit,
+            range,
+            config: Arc::new(config),
+            backend,
+        })
+    }
+
+    /// The layers of this stage.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// The transformer's configuration.
+    pub fn config(&self) -> &Transformer {
+        &self.config
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// A new video on this stage. `uncommitted_chunks_max` chunks can be rolled
+    /// back; every one costs a slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Slots`] for a window that cannot be laid out,
+    /// [`Error::Backend`] if the device has no room for it.
+    pub fn open(&self, grid: TokenGrid, uncommitted_chunks_max: u32) -> Result<Job<B>, Error> {
+        Job::open(&*self.backend, &self.config, self.layers.len(), grid, uncommitted_chunks_max)
+    }
+
+    /// Gives a branch of the job its prompt: text encoder rows
+    /// `[text_len, text_dim]`, f32, zero after the prompt's end. All rows are
+    /// attended to; a model is trained for `text_len` of them, but any number
+    /// can be given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the rows are not the model's,
+    /// [`Error::Backend`] if the device has no room.
+    pub fn set_prompt(&self, job: &mut Job<B>, branch: Branch, rows: &B::Tensor) -> Result<(), Error> {
+        let (found, expected) = (rows.columns(), self.config.text_dim);
+        if found != expected || rows.rows() == 0 {
+            let (found, expected) = (vec![rows.rows(), found], vec![self.config.text_len, expected]);
+            return Err(Error::Shape { what: "text rows", expected, found });
+        }
+        let context = self.text.project(&*self.backend, rows)?;
+        let layers = self.layers.iter().map(|layer| layer.context(&*self.backend, &context));
+        job.set_context(branch, layers.collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    /// Runs one pass of the job's chunk in generation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pass`] if the pass does not fit the job or this stage;
+    /// [`Error::Backend`] if the device has no room. The job is then unchanged
+    /// but for the rows of the chunk in generation.
+    pub fn submit(
+        &self,
+        job: &mut Job<B>,
+        scratch: &mut Scratch<B>,
+        pass: &Pass,
+        input: Input<'_, B>,
+    ) -> Result<Output<B>, Error> {
+        let backend = &*self.backend;
+        job.check(pass)?;
+        let window = job.window(backend, &self.config, pass)?;
+        let modulation = self.time.embed(backend, &pass.frame_times)?;
+        let mut hidden = self.enter(job.grid(), input)?;
+        scratch.fit(backend, &self.config, hidden.rows(), modulation.frames())?;
+
+        let last = self.layers.len() - 1;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (cache, context) = job.layer(index, pass.branch)?;
+            let attended = Attended { cache, window: &window };
+            let velocity_unused = self.exit.is_some() && pass.kind != PassKind::Denoise;
+            if index == last && velocity_unused {
+                layer.project_rows(backend, &modulation, &hidden, scratch, attended);
+            } else {
+                layer.forward(backend, &modulation, &mut hidden, context, scratch, attended);
+            }
+        }
+
+        if pass.kind == PassKind::Commit {
+            job.commit(pass.chunk)?;
+        }
+        match &self.exit {
+            None => Ok(Output::Hidden(hidden)),
+            Some(_) if pass.kind != PassKind::Denoise => Ok(Output::Committed),
+            Some(head) => {
+                let grid = job.grid().patches(self.config.out_channels, self.config.patch);
+                head.velocity(backend, &modulation, &hidden, grid).map(Output::Velocity)
+            }
+        }
+    }
+
+    fn enter(&self, grid: TokenGrid, input: Input<'_, B>) -> Result<B::Tensor, Error> {
+        match (input, &self.entry) {
+            (Input::Frames(frames), Some(entry)) => {
+                let patches = grid.patches(self.config.in_channels, self.config.patch);
+                let expected = vec![patches.channels, patches.pixels()];
+                let found = vec![frames.rows(), frames.columns()];
+                if expected != found {
+                    return Err(Error::Shape { what: "frame tensors", expected, found });
+                }
+                entry.embed(&*self.backend, frames, patches)
+            }
+            (Input::Hidden(hidden), None) => {
+                let expected = vec![grid.tokens(), self.config.dim];
+                let found = vec![hidden.rows(), hidden.columns()];
+                match expected == found {
+                    true => Ok(hidden),
+                    false => Err(Error::Shape { what: "hidden state", expected, found }),
+                }
+            }
+            (Input::Frames(_), None) => {
+                Err(Error::Pass { problem: "frames enter at the stage of layer 0 only".into() })
+            }
+            (Input::Hidden(_), Some(_)) => {
+                Err(Error::Pass { problem: "the stage of layer 0 takes frames".into() })
+            }
+        }
+    }
+}
+
+/// The cheaper way to compute latent attention for `queries` tokens of a chunk
+/// that attend to `keys` rows, in multiplications per head.
+///
+/// Absorbing replaces a head's width by the latent's in scores and sums, and
+/// spares rebuilding `keys` keys and values; it costs one small product per
+/// query at either end. VideoMLA's own shapes are cheaper rebuilt (thousands
+/// of queries, a latent wider than a head), the embedded model's absorbed.
+pub fn cheaper_path(config: &Transformer, queries: usize, keys: usize) -> MlaPath {
+    let Attention::Mla(mla) = &config.attention else { return MlaPath::Rebuild };
+    let (queries, keys) = (queries as u64, keys as u64);
+    let [rank, nope, rope, value] =
+        [mla.kv_rank, mla.nope, mla.rope, mla.value].map(|width| width as u64);
+    let rebuild = keys * (queries * (nope + rope + value) + rank * (nope + value));
+    let absorb = keys * queries * (2 * rank + rope) + queries * rank * (nope + value);
+    if absorb < rebuild { MlaPath::Absorb } else { MlaPath::Rebuild }
+}
+
+impl TokenGrid {
+    /// The chunk's division into patches, for frame tensors of `channels` channels.
+    pub(crate) fn patches(self, channels: usize, patch: [usize; 3]) -> PatchGrid {
+        let [_, patch_rows, patch_columns] = patch;
+        let Self { frames, rows, columns } = self;
+        PatchGrid { channels, frames, rows, columns, patch_rows, patch_columns }
+    }
+}
