@@ -1,0 +1,62 @@
+//! The model against numbers from PyTorch, diffusers and transformers.
+//!
+//! Every folder under `cases` is one case; `README.md` says what each pins and
+//! how the numbers were made. A case runs in every numeric class that this
+//! machine offers and that its widths allow.
+
+mod case;
+mod parts;
+
+use std::{path::Path, sync::Arc};
+
+use backend::Cpu;
+use case::{Case, Part};
+
+#[test]
+fn every_part_matches_its_reference_in_the_f32_class() {
+    let cpu = Arc::new(Cpu::f32(2));
+    let failures = run_all(|case| parts::check(&cpu, case, case.tolerance.f32, case::Measure::Strict));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_part_is_close_to_its_reference_in_the_bf16_class() {
+    let Ok(cpu) = Cpu::bf16(2) else {
+        return;
+    };
+    let cpu = Arc::new(cpu);
+    let failures = run_all(|case| {
+        // Random decoders have no reason to be robust: they carry a rounding of
+        // 2^-9 through a dozen convolutions to pictures that are a few percent off.
+        let tolerance = match case.part {
+            Part::Vae | Part::Pipeline => BF16_PICTURES.max(case.tolerance.bf16),
+            Part::Text | Part::Transformer | Part::Noise => case.tolerance.bf16,
+        };
+        match parts::check(&cpu, case, tolerance, case::Measure::Norm) {
+            // The class has no odd widths; that it says so is the result.
+            Err(problem) if problem.contains("even width") => Ok(()),
+            other => other,
+        }
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// How far decoded pictures of random weights may be from the reference in bf16.
+const BF16_PICTURES: f64 = 0.1;
+
+/// Runs every case; the failures, each as a line.
+fn run_all(check: impl Fn(&Case) -> Result<(), String>) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cases");
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("the cases are part of the repository")
+        .map(|entry| entry.expect("a folder entry").path())
+        .collect();
+    names.sort();
+    let cases: Vec<Case> = names.iter().map(|path| Case::read(path)).collect();
+    assert!(cases.len() > 40, "only {} cases were found", cases.len());
+    for part in [Part::Text, Part::Transformer, Part::Vae, Part::Pipeline, Part::Noise] {
+        assert!(cases.iter().any(|case| case.part == part), "no case for {part:?}");
+    }
+    let line = |case: &Case| check(case).err().map(|problem| format!("{}: {problem}", case.name));
+    cases.iter().filter_map(line).collect()
+}

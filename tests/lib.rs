@@ -1,0 +1,1 @@
+//! Tests that stand on several crates; there is nothing to link against.
