@@ -157,6 +157,11 @@ impl<B: Backend> Engine<B> {
         })
     }
 
+    /// The numeric class of everything this engine makes.
+    pub fn class(&self) -> backend::Class {
+        self.backend.class()
+    }
+
     /// The resolved configuration.
     pub fn model(&self) -> &Model {
         &self.model
@@ -319,7 +324,7 @@ fn size(
     let [_, patch_rows, patch_columns] = config.patch;
     let (row_pixels, column_pixels) =
         (vae.space_scale() * patch_rows, vae.space_scale() * patch_columns);
-    let whole = width % column_pixels == 0 && height % row_pixels == 0;
+    let whole = width.is_multiple_of(column_pixels) && height.is_multiple_of(row_pixels);
     if !whole || width == 0 || height == 0 {
         return Err(Error::Size { width, height, column_pixels, row_pixels });
     }

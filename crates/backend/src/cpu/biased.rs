@@ -99,10 +99,8 @@ impl Job<'_> {
         let at = |part: usize, token: usize, channel: usize| {
             self.qkv[token * self.stride + part * self.stride / 3 + head * self.width + channel]
         };
-        let key_panels =
-            Panels::<f32>::pack(keys, self.width, |key, i| at(1, self.seen[key], i));
-        let value_panels =
-            Panels::<f32>::pack(self.width, keys, |i, key| at(2, self.seen[key], i));
+        let key_panels = Panels::<f32>::pack(keys, self.width, |key, i| at(1, self.seen[key], i));
+        let value_panels = Panels::<f32>::pack(self.width, keys, |i, key| at(2, self.seen[key], i));
         let padded = keys.next_multiple_of(COLUMNS);
         let mut scores = vec![0.0; ROWS * padded];
         for first in (0..self.tokens).step_by(ROWS) {
@@ -226,8 +224,7 @@ mod tests {
         long.mask = (0..30).map(|key| key < 17).collect();
         let short = long.first_tokens(17);
 
-        let (long, short) =
-            (long.attend(2, Level::detect()), short.attend(2, Level::detect()));
+        let (long, short) = (long.attend(2, Level::detect()), short.attend(2, Level::detect()));
 
         assert_eq!(long[..short.len()], short);
     }

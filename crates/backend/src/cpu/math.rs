@@ -107,9 +107,7 @@ pub(crate) fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
     let bits = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
-    #[expect(clippy::cast_possible_truncation, reason = "a 32-bit value shifted by 16")]
-    let high = (bits >> 16) as u16;
-    high
+    (bits >> 16) as u16
 }
 
 /// The value of bf16 bits.
@@ -120,6 +118,8 @@ pub(crate) fn from_bf16(bits: u16) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "f32 arguments are what is tested")]
+
     use super::*;
 
     #[test]

@@ -105,7 +105,7 @@ impl Element for f32 {
 /// A bf16 value as its bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Bf16(pub u16);
+pub(crate) struct Bf16(pub(crate) u16);
 
 impl Element for Bf16 {
     const GROUP: usize = 2;
@@ -128,6 +128,7 @@ impl Element for Bf16 {
         unsafe {
             x86::bf16_avx512(operand, b, out);
         }
+        #[cfg(not(target_arch = "x86_64"))]
         let _ = (operand, b, out);
     }
 }
@@ -160,6 +161,8 @@ unsafe fn portable(operand: Operand<'_, f32>, mut b: *const f32, out: &mut Out) 
 mod x86 {
     //! The tiles in vector registers. Each function is compiled once per number
     //! of rows, so that all accumulators are registers.
+
+    #![expect(clippy::needless_range_loop, reason = "indices name registers")]
 
     use std::arch::x86_64::*;
 

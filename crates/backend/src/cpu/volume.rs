@@ -176,12 +176,13 @@ fn place<E: Placed>(
     cpu.pool.run(starts.len().div_ceil(task_rows), &|task| {
         let mut normed = vec![0.0; SEGMENT_PIXELS * channels];
         let last = starts.len().min((task + 1) * task_rows);
-        for row in task * task_rows..last {
+        let first = task * task_rows;
+        for (row, &start_to) in (first..).zip(&starts[first..last]) {
             for first in (0..columns).step_by(SEGMENT_PIXELS) {
                 let range = first..columns.min(first + SEGMENT_PIXELS);
                 let start = row * columns;
                 let x = &x[(start + range.start) * channels..(start + range.end) * channels];
-                let to = starts[row] + range.start * pixel..starts[row] + range.end * pixel;
+                let to = start_to + range.start * pixel..start_to + range.end * pixel;
                 // SAFETY: rows of a volume are disjoint, and so are segments of a row.
                 let out = unsafe { parts.part(to) };
                 let Some(gamma) = gamma else {

@@ -179,7 +179,13 @@ impl<B: Backend> Layer<B> {
         Ok(Self {
             attention_norm: loader.row(&format!("{attention}.layer_norm.weight"), &[dim])?,
             qkv: loader.stacked(&[(&q, inner), (&k, inner), (&v, inner)], dim, false, Class)?,
-            out: loader.linear(&format!("{attention}.SelfAttention.o"), dim, inner, false, Class)?,
+            out: loader.linear(
+                &format!("{attention}.SelfAttention.o"),
+                dim,
+                inner,
+                false,
+                Class,
+            )?,
             positions: loader.values(
                 &format!("{attention}.SelfAttention.relative_attention_bias.weight"),
                 &[config.position_buckets, config.heads],
@@ -221,5 +227,88 @@ impl<B: Backend> Layer<B> {
         let gate = Epilogue::Mul(&scratch.gate);
         backend.linear(&scratch.normed, &self.up, gate, &mut scratch.gated);
         backend.linear(&scratch.gated, &self.down, Epilogue::Add, hidden);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::Cpu;
+    use checkpoint::manifest;
+
+    use super::*;
+
+    #[test]
+    fn rows_after_the_prompt_are_zero_and_padding_changes_no_bit() {
+        let encoder = encoder(Cpu::f32(2));
+        let tokens = tokens(&[5, 9, 3, 3, 1], 12);
+
+        let rows = encoder.rows_for_prompt(&tokens).unwrap();
+        let padded = encoder.encode(&tokens.ids, &tokens.mask).unwrap();
+
+        let rows = encoder.backend.download(&rows).unwrap();
+        let padded = encoder.backend.download(&padded).unwrap();
+        let prompt = 5 * CONFIG.dim;
+        assert_eq!(rows[..prompt], padded[..prompt]);
+        assert!(rows[..prompt].iter().all(|x| x.is_finite() && *x != 0.0));
+        assert!(rows[prompt..].iter().all(|x| x.to_bits() == 0));
+        assert_eq!(rows.len(), padded.len());
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let ids: Vec<u32> = (0..19).collect();
+        let rows = [1, 3].map(|threads| {
+            let encoder = encoder(Cpu::f32(threads));
+            let rows = encoder.encode(&ids, &[true; 19]).unwrap();
+            encoder.backend.download(&rows).unwrap()
+        });
+        assert_eq!(rows[0], rows[1]);
+    }
+
+    #[test]
+    fn input_that_does_not_fit_is_refused() {
+        let encoder = encoder(Cpu::f32(1));
+        let refused = |ids: &[u32], mask: &[bool]| match encoder.encode(ids, mask) {
+            Err(Error::Text(error)) => error,
+            other => panic!("expected a refusal, not {other:?}"),
+        };
+
+        let error = refused(&[1, 20], &[true; 2]);
+        assert_eq!(error, text::Error::Token { position: 1, id: 20, vocabulary: 20 });
+        assert_eq!(refused(&[1, 2], &[true]), text::Error::Mask { ids: 2, mask: 1 });
+    }
+
+    #[test]
+    fn no_tokens_and_none_seen_are_no_fault() {
+        let encoder = encoder(Cpu::f32(2));
+
+        let nothing = encoder.encode(&[], &[]).unwrap();
+        assert!(encoder.backend.download(&nothing).unwrap().is_empty());
+        let unseen = encoder.encode(&[1, 2], &[false; 2]).unwrap();
+        assert!(encoder.backend.download(&unseen).unwrap().iter().all(|x| x.is_finite()));
+    }
+
+    const CONFIG: TextEncoder = TextEncoder {
+        vocabulary: 20,
+        dim: 24,
+        head_dim: 8,
+        heads: 2,
+        ffn_dim: 40,
+        layers: 2,
+        position_buckets: 8,
+        position_distance_max: 20,
+        eps: 1e-6,
+    };
+
+    fn encoder(cpu: Cpu) -> Encoder<Cpu> {
+        let tensors = Tensors::random(manifest::text_encoder(&CONFIG), 7);
+        Encoder::load(Arc::new(cpu), CONFIG, &tensors).unwrap()
+    }
+
+    fn tokens(ids: &[u32], text_len: usize) -> Tokens {
+        let mut ids = ids.to_vec();
+        let mask = (0..text_len).map(|token| token < ids.len()).collect();
+        ids.resize(text_len, 0);
+        Tokens { ids, mask, dropped: 0, unknown: Vec::new() }
     }
 }

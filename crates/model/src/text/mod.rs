@@ -6,7 +6,7 @@
 //!                             +--> words it does not know, tokens it had to drop
 //! ```
 //!
-//! - [`clean`] and [`clean_prompt`]: what Wan does to a prompt before anything else.
+//! - [`clean()`] and [`clean_prompt`]: what Wan does to a prompt before anything else.
 //! - [`Tokenizer`]: the model's own `tokenizer.json`, cut and padded to the text length.
 //! - [`Encoder`]: UMT5, with a table of relative positions in every layer.
 //!

@@ -7,13 +7,16 @@
 //!    character stand for themselves, as do all C1 controls of Latin-1);
 //! 2. these bytes are UTF-8, with characters outside ASCII;
 //! 3. at least one of those characters is *telling*: read as Windows-1252 it
-//!    looks like nothing that is written on purpose, or it is next to another
-//!    one. `CAFÉ’S` passes the first two tests, and must stay as it is.
+//!    looks like nothing that is written on purpose, by itself, next to another
+//!    one, or as a capital inside a word. `CAFÉ’S` passes the first two tests,
+//!    and must stay as it is.
+//!
+//! Text can have been misread several times, so a repaired line is tried again.
 //!
 //! Python's ftfy goes further, which a prompt hardly needs: it mends lines of
 //! which only a part was misread, spaces that were non-breaking, characters
-//! that are already lost, and eight other encodings. Where both repair, the
-//! results agree; which lines are telling is judged by simpler rules here.
+//! that are already lost, and eight other encodings. What is telling is judged
+//! by simpler rules here; they leave `CAFÉ°` alone, where ftfy writes `CAFɰ`.
 
 /// What Windows-1252 has in place of the C1 controls, from 0x80 on.
 const C1: [char; 32] = [
@@ -23,12 +26,22 @@ const C1: [char; 32] = [
 
 /// The line as it was meant, if it was misread.
 pub(super) fn repair(line: &str) -> Option<String> {
+    // Every repair makes the line shorter, so this ends.
+    let mut best = repair_once(line)?;
+    while let Some(better) = repair_once(&best) {
+        best = better;
+    }
+    Some(best)
+}
+
+fn repair_once(line: &str) -> Option<String> {
     if line.is_ascii() {
         return None;
     }
     let bytes: Vec<u8> = line.chars().map(byte).collect::<Option<_>>()?;
     let repaired = String::from_utf8(bytes).ok()?;
-    is_misread(&repaired).then_some(repaired)
+    let has_c1 = line.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c));
+    (has_c1 || is_misread(&repaired)).then_some(repaired)
 }
 
 /// A C1 control as the character that was meant.
@@ -52,18 +65,21 @@ fn byte(c: char) -> Option<u8> {
 
 /// Whether a character of the repaired line is telling.
 fn is_misread(meant: &str) -> bool {
-    let mut neighbour = false;
+    let mut before = ' ';
     meant.chars().any(|c| {
-        let is_pair = neighbour && !c.is_ascii();
-        neighbour = !c.is_ascii();
-        is_pair || is_telling(c)
+        let mut buffer = [0; 4];
+        let bytes = c.encode_utf8(&mut buffer).as_bytes();
+        let is_pair = !before.is_ascii() && !c.is_ascii();
+        let is_inner_capital = before.is_ascii_lowercase() && matches!(bytes[0], 0xc2..=0xde);
+        before = c;
+        is_pair || is_inner_capital || is_telling(bytes)
     })
 }
 
-fn is_telling(c: char) -> bool {
-    let mut buffer = [0; 4];
-    match *c.encode_utf8(&mut buffer).as_bytes() {
-        [_] | [] => false,
+/// Whether no one writes what these bytes of one character are in Windows-1252.
+fn is_telling(bytes: &[u8]) -> bool {
+    match *bytes {
+        [] | [_] => false,
         // Â and Ã before an ellipsis or an apostrophe may end a word.
         [0xc2 | 0xc3, next] => !matches!(next, 0x85 | 0x92),
         [0xe2 | 0xf0.., ..] => true,

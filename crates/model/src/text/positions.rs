@@ -44,13 +44,16 @@ fn bucket(distance: usize, half: usize, distance_max: usize) -> usize {
         return distance;
     }
     #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^24")]
-    let (distance, exact_wide, distance_max) =
-        (distance as f32, exact as f32, distance_max as f64);
+    let (distance, exact_wide, distance_max) = (distance as f32, exact as f32, distance_max as f64);
     let range = libm::log(distance_max / f64::from(exact_wide));
     let ratio = round(libm::log(f64::from(distance / exact_wide))) / round(range);
     #[expect(clippy::cast_precision_loss, reason = "buckets are few")]
     let steps = ratio * (half - exact) as f32;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "truncation is meant, distances are not below `exact`")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "truncation is meant, distances are not below `exact`"
+    )]
     let wide = exact + steps as usize;
     wide.min(half.saturating_sub(1))
 }

@@ -79,8 +79,7 @@ impl Tokenizer {
     ///
     /// [`Error::Tokenizer`] if the file's rules cannot be applied to the text.
     pub fn tokens(&self, text: &str) -> Result<Tokens, Error> {
-        let refused =
-            |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
+        let refused = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
         let mut encoding =
             self.tokenizer.encode(text, false).map_err(|cause| refused(cause.to_string()))?;
         let unknown = self.unknown_words(text, &encoding);
@@ -145,7 +144,8 @@ fn words_at(text: &str, range: Range<usize>) -> impl Iterator<Item = &str> {
 
 /// White space and punctuation of the common scripts.
 fn is_mark(c: char) -> bool {
-    let is_general = ('\u{2010}'..='\u{205e}').contains(&c) || ('\u{3001}'..='\u{303f}').contains(&c);
+    let is_general =
+        ('\u{2010}'..='\u{205e}').contains(&c) || ('\u{3001}'..='\u{303f}').contains(&c);
     let is_latin = ('\u{a1}'..='\u{bf}').contains(&c) && !c.is_alphanumeric();
     c.is_whitespace() || c.is_ascii_punctuation() || is_general || is_latin
 }
@@ -187,13 +187,23 @@ mod tests {
 
         assert_eq!(unknown("a Zebra, a red ball; a zebra! A Zebra"), ["Zebra", "zebra"]);
         assert_eq!(unknown("a red-hot ball: (a ball) ... a\u{2014}ball\u{2019}"), ["hot"]);
-        assert_eq!(unknown("a ball\u{3000}\u{1f3c0}\u{3000}caf\u{e9}\u{3002} b\u{e4}ll"), [
-            "\u{1f3c0}",
-            "caf\u{e9}",
-            "b\u{e4}ll"
-        ]);
+        assert_eq!(
+            unknown("a ball\u{3000}\u{1f3c0}\u{3000}caf\u{e9}\u{3002} b\u{e4}ll"),
+            ["\u{1f3c0}", "caf\u{e9}", "b\u{e4}ll"]
+        );
         assert_eq!(unknown("the ball's"), ["the", "ball's"]);
         assert_eq!(unknown(""), [""; 0]);
+    }
+
+    #[test]
+    fn unknown_piece_names_the_whole_word() {
+        let tokenizer = Tokenizer::new("tokenizer.json", PIECES.as_bytes(), 16).unwrap();
+
+        let tokens = tokenizer.tokens("a red  ball zeb\u{1f3c0}red, red").unwrap();
+
+        let unknown = 2;
+        assert_eq!(tokens.ids[..9], [4, 5, 7, 3, unknown, 6, unknown, 5, 1]);
+        assert_eq!(tokens.unknown, ["zeb\u{1f3c0}red"]);
     }
 
     #[test]
@@ -233,5 +243,22 @@ mod tests {
         "decoder": null,
         "model": {"type": "WordLevel", "unk_token": "<unk>",
             "vocab": {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "red": 4, "ball": 5}}
+    }"#;
+
+    /// Pieces as T5 has them: a word's first carries the space before it.
+    const PIECES: &str = r#"{
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always",
+            "split": true},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+        "decoder": null,
+        "model": {"type": "Unigram", "unk_id": 2, "byte_fallback": false,
+            "vocab": [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["\u2581", -2.0], ["\u2581a", -2.0],
+                ["\u2581red", -2.0], ["red", -3.0], ["\u2581ball", -2.0]]}
     }"#;
 }

@@ -1,0 +1,281 @@
+//! `filmloom model forward`: single parts on given inputs, so that anyone can
+//! compare the engine with another implementation, tensor by tensor.
+//!
+//! Inputs and outputs are safetensors files. The output appears whole or not at
+//! all: it is written beside its place and renamed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use backend::Cpu;
+use checkpoint::{Checkpoint, Ema, Source};
+use clap::{Args, ValueEnum};
+use model::{
+    forward::{self, Array, PipelineInput, TransformerInput},
+    sampler::Noise,
+};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+/// What a run of one part failed at. All of it is bad input but for
+/// [`Error::Write`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The input cannot be read. Give a safetensors file.
+    #[error("cannot read {path}: {problem}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor is missing or of another kind. Correct the input.
+    #[error("{path}: {problem}")]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The output cannot be written. Choose another place.
+    #[error("cannot write {path}: {problem}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The model cannot be loaded or run on these inputs.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// This machine has no such numeric class. Use f32.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+}
+
+/// Arguments of `filmloom model forward`.
+#[derive(Debug, Args)]
+pub struct ForwardArgs {
+    /// The part to run.
+    #[arg(long, value_enum)]
+    pub part: Part,
+    /// Model folder; only the asked part needs to be there.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Inputs, a safetensors file.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where the outputs go, a safetensors file.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Also write every layer's cached rows (transformer).
+    #[arg(long)]
+    pub dump_cache: bool,
+    /// Decode one frame at a time; the result is the same (vae).
+    #[arg(long)]
+    pub stream: bool,
+    /// Threads; all processors if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Use bf16 factors instead of f32.
+    #[arg(long)]
+    pub bf16: bool,
+}
+
+/// A part that can be run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// `input_ids` and `attention_mask` [B, L] to `last_hidden_state`.
+    Text,
+    /// `context`, `clean`, `noisy`, `timestep` to `velocity` and caches.
+    Transformer,
+    /// `latents` [C, F, H, W] to `video` [3, P, 8H, 8W].
+    Vae,
+    /// `prompt` (bytes), `seed`, `chunks`, `noise` to `x0` and `pictures`.
+    Pipeline,
+}
+
+/// Runs one part.
+///
+/// # Errors
+///
+/// [`Error`], naming the file or tensor that is at fault.
+pub fn run(args: &ForwardArgs) -> Result<(), Error> {
+    let input = Input::read(&args.input)?;
+    let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())
+        .map_err(model::Error::from)?;
+    let threads = args.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
+    let cpu = Arc::new(if args.bf16 { Cpu::bf16(threads)? } else { Cpu::f32(threads) });
+    let outputs = match args.part {
+        Part::Text => text(&cpu, &checkpoint, &input)?,
+        Part::Transformer => transformer(cpu, &checkpoint, &input, args.dump_cache)?,
+        Part::Vae => vae(&cpu, &checkpoint, &input, args.stream)?,
+        Part::Pipeline => pipeline(cpu, &checkpoint, &input)?,
+    };
+    write(&args.output, &outputs)
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+type Outputs = BTreeMap<String, Array>;
+
+fn text(cpu: &Cpu, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
+    let (shape, ids) = input.integers("input_ids")?;
+    let (mask_shape, masks) = input.integers("attention_mask")?;
+    if shape.len() != 2 || shape != mask_shape || ids.is_empty() {
+        return Err(input.problem(format!(
+            "input_ids {shape:?} and attention_mask {mask_shape:?} must both be [batch, tokens]"
+        )));
+    }
+    let id = |id: &i64| {
+        u32::try_from(*id).map_err(|_| input.problem(format!("input_ids: {id} is no token id")))
+    };
+    let rows = |row: &[i64]| row.iter().map(id).collect::<Result<Vec<u32>, Error>>();
+    let ids = ids.chunks(shape[1]).map(rows).collect::<Result<Vec<_>, _>>()?;
+    let mask = |row: &[i64]| row.iter().map(|&seen| seen != 0).collect();
+    let masks: Vec<Vec<bool>> = masks.chunks(shape[1]).map(mask).collect();
+    let hidden = forward::text(cpu, checkpoint, &ids, &masks)?;
+    Ok(BTreeMap::from([("last_hidden_state".to_owned(), hidden)]))
+}
+
+fn transformer(
+    cpu: Arc<Cpu>,
+    checkpoint: &Checkpoint,
+    input: &Input,
+    dump_cache: bool,
+) -> Result<Outputs, Error> {
+    let input = TransformerInput {
+        context: input.array("context")?,
+        clean: input.optional("clean")?,
+        noisy: input.array("noisy")?,
+        timesteps: input.array("timestep")?.values,
+    };
+    let output = forward::transformer(cpu, checkpoint, &input, dump_cache)?;
+    let mut outputs = output.caches;
+    outputs.insert("velocity".to_owned(), output.velocity);
+    Ok(outputs)
+}
+
+fn vae(cpu: &Cpu, checkpoint: &Checkpoint, input: &Input, stream: bool) -> Result<Outputs, Error> {
+    let video = forward::vae(cpu, checkpoint, &input.array("latents")?, stream)?;
+    Ok(BTreeMap::from([("video".to_owned(), video)]))
+}
+
+fn pipeline(cpu: Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
+    let chunks = input.integer("chunks")?;
+    let noise = match input.optional("noise")? {
+        None => Noise::Seed(input.integer("seed")?.cast_unsigned()),
+        Some(Array { shape, values }) => {
+            let draw = (values.len() / shape.first().copied().unwrap_or(1).max(1)).max(1);
+            Noise::Given(values.chunks(draw).map(<[f32]>::to_vec).collect())
+        }
+    };
+    let chunks = u32::try_from(chunks)
+        .map_err(|_| input.problem(format!("chunks: {chunks} is no number of chunks")))?;
+    let input = PipelineInput { prompt: input.text("prompt")?, noise, chunks };
+    let output = forward::pipeline(cpu, checkpoint, &input)?;
+    Ok(BTreeMap::from([
+        ("x0".to_owned(), output.x0),
+        ("pictures".to_owned(), output.pictures),
+    ]))
+}
+
+/// An input file.
+struct Input {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Input {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let problem = |problem: String| Error::Read { path: path.to_owned(), problem };
+        let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+        SafeTensors::deserialize(&bytes).map_err(|error| problem(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), bytes })
+    }
+
+    fn problem(&self, problem: String) -> Error {
+        Error::Input { path: self.path.clone(), problem }
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<TensorView<'_>>, Error> {
+        let file = SafeTensors::deserialize(&self.bytes)
+            .map_err(|error| self.problem(error.to_string()))?;
+        Ok(file.tensor(name).ok())
+    }
+
+    fn required(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        self.tensor(name)?.ok_or_else(|| self.problem(format!("tensor {name} is missing")))
+    }
+
+    fn optional(&self, name: &str) -> Result<Option<Array>, Error> {
+        let Some(tensor) = self.tensor(name)? else { return Ok(None) };
+        if tensor.dtype() != Dtype::F32 {
+            let found = tensor.dtype();
+            return Err(self.problem(format!("tensor {name} is {found:?}, F32 is needed")));
+        }
+        let values = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(Some(Array { shape: tensor.shape().to_vec(), values }))
+    }
+
+    fn array(&self, name: &str) -> Result<Array, Error> {
+        let array = self.optional(name)?;
+        array.ok_or_else(|| self.problem(format!("tensor {name} is missing")))
+    }
+
+    fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Error> {
+        let tensor = self.required(name)?;
+        let data = tensor.data();
+        let values = match tensor.dtype() {
+            Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+            Dtype::I32 => {
+                data.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect()
+            }
+            found => {
+                return Err(self.problem(format!("tensor {name} is {found:?}, I64 is needed")));
+            }
+        };
+        Ok((tensor.shape().to_vec(), values))
+    }
+
+    fn integer(&self, name: &str) -> Result<i64, Error> {
+        match self.integers(name)?.1.as_slice() {
+            [value] => Ok(*value),
+            values => Err(self.problem(format!("{name} has {} values, one is needed", values.len()))),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<String, Error> {
+        let tensor = self.required(name)?;
+        String::from_utf8(tensor.data().to_vec())
+            .map_err(|_| self.problem(format!("tensor {name} is no UTF-8 text")))
+    }
+}
+
+fn write(path: &Path, outputs: &Outputs) -> Result<(), Error> {
+    let problem = |problem: String| Error::Write { path: path.to_owned(), problem };
+    let data: BTreeMap<&String, Vec<u8>> = outputs
+        .iter()
+        .map(|(name, array)| (name, array.values.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
+    let views = outputs
+        .iter()
+        .map(|(name, array)| {
+            let view = TensorView::new(Dtype::F32, array.shape.clone(), &data[name]);
+            view.map(|view| (name, view)).map_err(|error| problem(error.to_string()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let bytes = safetensors::serialize(views, None).map_err(|error| problem(error.to_string()))?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        // Nothing half-written stays; that the part is gone already is as good.
+        let _ = std::fs::remove_file(&beside);
+        problem(error.to_string())
+    })
+}
