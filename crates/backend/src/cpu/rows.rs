@@ -233,8 +233,13 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 /// Joins sixteen lanes in a fixed tree.
 #[inline(always)]
 pub(super) fn join(lanes: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
-    // Arrays of fixed width become shuffles; a loop over widths stays a loop.
-    let eight: [f32; 8] = std::array::from_fn(|lane| f(lanes[lane], lanes[lane + 8]));
-    let four: [f32; 4] = std::array::from_fn(|lane| f(eight[lane], eight[lane + 4]));
+    // Loops of constant width become shuffles; a loop over widths stays a loop.
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for lane in 0..8 {
+        eight[lane] = f(lanes[lane], lanes[lane + 8]);
+    }
+    for lane in 0..4 {
+        four[lane] = f(eight[lane], eight[lane + 4]);
+    }
     f(f(four[0], four[2]), f(four[1], four[3]))
 }

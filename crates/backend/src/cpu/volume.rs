@@ -366,9 +366,9 @@ mod tests {
             for pixel in 0..pixels {
                 let row = &x.f32s()[pixel * channels..][..channels];
                 let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
-                for channel in 0..channels {
+                for (channel, &x) in row.iter().enumerate() {
                     let index = pixel * channels + channel;
-                    let exact = f64::from(row[channel]) / squares.sqrt().max(1e-12)
+                    let exact = f64::from(x) / squares.sqrt().max(1e-12)
                         * (channels as f64).sqrt()
                         * f64::from(gamma.f32s()[channel]);
                     assert!((f64::from(normed.f32s()[index]) - exact).abs() < 1e-5);

@@ -266,16 +266,26 @@ impl Job<'_> {
     }
 }
 
+/// A vector register, by name of a plain array. No closures near it: one that is
+/// not inlined is compiled without the vector instructions of its caller.
 type Lanes = [f32; LANES];
 
 #[inline(always)]
 fn add(a: Lanes, b: Lanes) -> Lanes {
-    std::array::from_fn(|lane| a[lane] + b[lane])
+    let mut sum = a;
+    for lane in 0..LANES {
+        sum[lane] += b[lane];
+    }
+    sum
 }
 
 #[inline(always)]
 fn sub(a: Lanes, b: Lanes) -> Lanes {
-    std::array::from_fn(|lane| a[lane] - b[lane])
+    let mut difference = a;
+    for lane in 0..LANES {
+        difference[lane] -= b[lane];
+    }
+    difference
 }
 
 #[inline(always)]
@@ -308,12 +318,13 @@ multiversion! {
             let one = &x[start + one * row..][..SIDE * channels];
             let other = &x[start + other * row..][..SIDE * channels];
             for channel in (0..channels).step_by(LANES) {
-                let column = |column: usize| {
+                let mut columns = [[0.0; LANES]; SIDE];
+                for (column, sum) in columns.iter_mut().enumerate() {
                     let place = column * channels + channel;
                     let (one, other) = (load(one, place), load(other, place));
-                    if line == 1 { add(one, other) } else { sub(one, other) }
-                };
-                let places = spread([column(0), column(1), column(2), column(3)]);
+                    *sum = if line == 1 { add(one, other) } else { sub(one, other) };
+                }
+                let places = spread(columns);
                 for (place, lanes) in places.into_iter().enumerate() {
                     save(out, place * position + index * channels + channel, lanes);
                 }
@@ -334,8 +345,11 @@ multiversion! {
     ) {
         for square in 0..squares {
             for column in (0..columns).step_by(LANES) {
-                let product = |place: usize| load(&products[place], square * COLUMNS + column);
-                let pair = gather([product(0), product(1), product(2), product(3)]);
+                let mut line_products = [[0.0; LANES]; SIDE];
+                for (product, out) in line_products.iter_mut().zip(products) {
+                    *product = load(out, square * COLUMNS + column);
+                }
+                let pair = gather(line_products);
                 for (place, lanes) in pair.into_iter().enumerate() {
                     let upper = (4 * square + place) * n + column;
                     let lower = upper + 2 * n;

@@ -110,8 +110,8 @@ impl<B: Backend> Decoder<B> {
         };
         let mut channels = dim;
         let mut stages = Vec::new();
-        for index in 0..dims.len() {
-            let stage = Stage::load(backend, &loader, config, index, channels, dims[index])?;
+        for (index, &dim) in dims.iter().enumerate() {
+            let stage = Stage::load(backend, &loader, config, index, channels, dim)?;
             channels = stage.outputs();
             stages.push(stage);
         }
