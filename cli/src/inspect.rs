@@ -1,0 +1,132 @@
+//! `filmloom model inspect`: what a model folder holds.
+//!
+//! The report is printed whole, with whatever is wrong in it. A folder that
+//! cannot be used is a failure all the same, so that scripts notice.
+
+use checkpoint::{AttentionReport, Inspection, PartReport, SamplerReport, WindowReport};
+use plan::units::{Bytes, grouped};
+
+use crate::{args::InspectArgs, failure::Failure, source, terminal};
+
+/// Prints what the model that `args` name holds.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if it is no model, or if a part of it cannot be used.
+pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let inspection = source::open(args.folder.as_deref())?.inspect();
+    if args.json {
+        let text = serde_json::to_string_pretty(&inspection)
+            .map_err(|error| Failure::Machine(error.to_string()))?;
+        terminal::result_line(&text);
+    } else {
+        terminal::result(&text(&inspection));
+    }
+    match first_problem(&inspection) {
+        Some(problem) => Err(Failure::Input(problem)),
+        None => Ok(()),
+    }
+}
+
+fn first_problem(inspection: &Inspection) -> Option<String> {
+    let parts = inspection.parts.iter().filter_map(|part| part.problem.as_ref());
+    parts.chain(&inspection.problems).next().cloned()
+}
+
+fn text(inspection: &Inspection) -> String {
+    let mut lines = vec![inspection.source.clone()];
+    if let Some(attention) = &inspection.attention {
+        lines.push(field("attention", &attention_line(attention)));
+    }
+    lines.push(field("window", &inspection.window.map_or("none".to_owned(), window_line)));
+    if let Some(sampler) = &inspection.sampler {
+        lines.extend(sampler_lines(sampler));
+    }
+    if let Some((width, height, fps)) = inspection.video {
+        lines.push(field("pictures", &format!("{width}x{height}, {fps} a second")));
+    }
+    for part in &inspection.parts {
+        lines.push(String::new());
+        lines.extend(part_lines(part));
+    }
+    lines.push(String::new());
+    for part in &inspection.missing {
+        lines.push(field("missing", &part.to_string()));
+    }
+    for problem in &inspection.problems {
+        lines.push(field("problem", problem));
+    }
+    let text = lines.join("\n");
+    format!("{}\n", text.trim_end())
+}
+
+fn attention_line(attention: &AttentionReport) -> String {
+    match attention {
+        AttentionReport::Dense { cached } => {
+            format!("dense, {} numbers cached per token and layer", grouped(*cached as u64))
+        }
+        AttentionReport::Mla {
+            cached,
+            kv_rank,
+            query_rank,
+            nope,
+            rope,
+            value,
+            query_norm,
+            fused_kv_down,
+            query_bias,
+        } => {
+            let queries = match query_rank {
+                Some(rank) => format!("queries through rank {rank}"),
+                None => "direct queries".to_owned(),
+            };
+            let rope_key = if *fused_kv_down { "in the same matrix" } else { "apart" };
+            let bias = if *query_bias { "with" } else { "without" };
+            format!(
+                "mla, {cached} numbers cached per token and layer: {kv_rank} content + {rope} \
+                 rope key (projected {rope_key}); heads of {nope} + {rope}, values {value}; \
+                 {queries} {bias} bias, norm {query_norm}"
+            )
+        }
+    }
+}
+
+fn window_line(window: WindowReport) -> String {
+    let WindowReport { sink, recent, chunk, positions } = window;
+    format!("{sink} sink and {recent} recent frames besides the chunk of {chunk}, {positions} positions")
+}
+
+fn sampler_lines(sampler: &SamplerReport) -> Vec<String> {
+    let chunk = |steps: &str, guidance: f32| format!("steps {steps}, guidance {guidance}");
+    vec![
+        field("sampler", &format!("{}, shift {}", sampler.update, sampler.shift)),
+        field("first chunk", &chunk(&sampler.first_chunk_steps, sampler.first_chunk_guidance)),
+        field("later chunks", &chunk(&sampler.steps, sampler.guidance)),
+    ]
+}
+
+fn part_lines(part: &PartReport) -> Vec<String> {
+    let mut lines = vec![part.part.to_string()];
+    if 0 < part.parameters {
+        lines.push(field("parameters", &grouped(part.parameters)));
+    }
+    if !part.sizes.is_empty() {
+        let sizes = part.sizes.iter().map(|(name, size)| format!("{name} {size}"));
+        lines.push(field("sizes", &sizes.collect::<Vec<_>>().join(", ")));
+    }
+    if !part.tensors.is_empty() {
+        let dtypes = part.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}"));
+        let dtypes = dtypes.collect::<Vec<_>>().join(", ");
+        lines.push(field("tensors", &format!("{} ({dtypes})", part.tensors.len())));
+    }
+    for (file, bytes) in &part.files {
+        lines.push(field("file", &format!("{file}, {}", Bytes(*bytes))));
+    }
+    lines.extend(part.warnings.iter().map(|warning| field("warning", warning)));
+    lines.extend(part.problem.iter().map(|problem| field("problem", problem)));
+    lines
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("  {name:<13} {value}")
+}

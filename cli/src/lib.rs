@@ -1,0 +1,57 @@
+//! The `filmloom` command: everything of it, so that everything can be tested.
+//!
+//! ```text
+//! run ── args ──┬── generate   a prompt becomes a video
+//!               ├── plan       what a video takes, in bytes
+//!               └── inspect    what a model folder holds
+//! ```
+//!
+//! A command returns a [`failure::Failure`] or nothing; [`run`] alone turns it
+//! into a line on the terminal and an exit status. What is printed, is printed
+//! by [`terminal`]: results on standard output, everything said about them on
+//! standard error.
+//!
+//! Invariants: no input makes a command panic; a failure is one line that
+//! begins with `error:`; the exit status is 0, 1 (the machine failed), 2 (the
+//! input is wrong) or 130 (stopped by a signal).
+
+mod args;
+mod failure;
+mod generate;
+mod inspect;
+mod interrupt;
+mod plan;
+mod source;
+mod system;
+mod terminal;
+mod time;
+
+use std::process::ExitCode;
+
+use crate::{
+    args::{Command, ModelCommand},
+    failure::Failure,
+};
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(refusal) => return refusal.show(),
+    };
+    match dispatch(&args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::failure(&failure);
+            failure.exit_code().into()
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Generate(args) => generate::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Model { command: ModelCommand::Inspect(args) } => inspect::run(args),
+    }
+}

@@ -1,0 +1,5 @@
+//! The `filmloom` binary.
+
+fn main() -> std::process::ExitCode {
+    filmloom::run()
+}

@@ -1,0 +1,74 @@
+//! `filmloom plan`: what a video takes, in bytes.
+//!
+//! The arithmetic is in the `plan` crate; this finds the model and prints.
+
+use std::path::Path;
+
+use plan::{
+    memory::ElementBytes,
+    presets,
+    report::{Kind, Report, Request, report},
+};
+use types::Model;
+
+use crate::{
+    args::{AttentionKind, PlanArgs, Stored},
+    failure::Failure,
+    source, terminal,
+};
+
+/// Prints the plan that `args` ask for.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if there is no such model, or no such video with it.
+pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
+    let report = planned(args)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Failure::Machine(error.to_string()))?;
+        terminal::result_line(&text);
+    } else {
+        terminal::result(&report.table());
+    }
+    Ok(())
+}
+
+fn planned(args: &PlanArgs) -> Result<Report, Failure> {
+    let (name, model) = model(args.model.as_deref())?;
+    let bytes = match args.precision {
+        Stored::F32 => 4,
+        Stored::Bf16 => 2,
+    };
+    let request = Request {
+        seconds: args.seconds,
+        size: args.size,
+        attention: args.attention.map(|kind| match kind {
+            AttentionKind::Dense => Kind::Dense,
+            AttentionKind::Mla => Kind::Mla,
+        }),
+        element_bytes: ElementBytes { weights: bytes, cache: bytes, activations: bytes },
+        uncommitted_chunks_max: 0,
+    };
+    Ok(report(&name, &model, &request)?)
+}
+
+/// The model called `name`: a built-in shape, a folder, or the embedded one.
+fn model(name: Option<&Path>) -> Result<(String, Model), Failure> {
+    let name = name.filter(|name| *name != Path::new(source::EMBEDDED) || name.is_dir());
+    let Some(path) = name else {
+        return Ok((source::name(None), source::open(None)?.model()?));
+    };
+    if let Some(preset) = path.to_str().and_then(presets::preset) {
+        return Ok((source::name(Some(path)), preset));
+    }
+    if !path.exists() {
+        let known = presets::NAMES.join(", ");
+        return Err(Failure::Input(format!(
+            "{}: neither a model folder nor a built-in shape ({}, {known})",
+            path.display(),
+            source::EMBEDDED,
+        )));
+    }
+    Ok((source::name(Some(path)), source::open(Some(path))?.model()?))
+}

@@ -1,0 +1,89 @@
+//! `plan`, `model inspect` and `--help`.
+
+use serde_json::Value;
+
+use crate::support::{ModelFolder, filmloom, run};
+
+#[test]
+fn plan_prints_the_embedded_model_and_built_in_shapes() {
+    let own = run(&mut filmloom(&["plan", "--seconds", "60"])).succeeded();
+    assert!(own.out.contains("mini, mla"), "{}", own.out);
+    assert!(own.out.contains("960 pictures"), "{}", own.out);
+    assert!(own.out.contains("mla saves 92.7 % of this cache"), "{}", own.out);
+
+    let named = run(&mut filmloom(&["plan", "--model", "videomla-1.3b"])).succeeded();
+    // arXiv:2605.30351, section 3: 6,144 and 448 bytes per token and layer.
+    assert!(named.out.contains("6,144 B") && named.out.contains("448 B"), "{}", named.out);
+}
+
+#[test]
+fn plan_as_json_has_exact_bytes() {
+    let args = ["plan", "-m", "videomla-1.3b", "--attention", "dense", "--json"];
+
+    let plan: Value = serde_json::from_str(&run(&mut filmloom(&args)).succeeded().out).unwrap();
+
+    assert_eq!((&plan["own_attention"], &plan["attention"]), (&"mla".into(), &"dense".into()));
+    assert_eq!((&plan["dense"]["row_bytes"], &plan["mla"]["row_bytes"]), (&6144.into(), &448.into()));
+    assert_eq!(plan["held"], plan["dense"]["memory"]);
+}
+
+#[test]
+fn plan_of_a_folder_is_that_of_the_same_model_embedded() {
+    let model = ModelFolder::new();
+    let plan = |args: &[&str]| {
+        let out = run(&mut filmloom(&[&["plan", "--json"], args].concat())).succeeded().out;
+        let mut plan: Value = serde_json::from_str(&out).unwrap();
+        plan["model"].take();
+        plan
+    };
+
+    assert_eq!(plan(&["-m", model.arg()]), plan(&[]));
+}
+
+#[test]
+fn inspect_shows_parts_and_what_is_missing() {
+    let whole = run(&mut filmloom(&["model", "inspect"])).succeeded().out;
+    for expected in
+        ["mla, 56 numbers cached", "0 sink and 21 recent frames", "18,339,056", "128x128, 16 a second"]
+    {
+        assert!(whole.contains(expected), "{expected} in\n{whole}");
+    }
+
+    let model = ModelFolder::new();
+    model.remove("vae/config.json");
+    let part = run(&mut filmloom(&["model", "inspect", model.arg()])).succeeded().out;
+    assert!(part.contains("missing       VAE"), "{part}");
+}
+
+#[test]
+fn inspect_reports_all_of_a_broken_folder_and_fails() {
+    let model = ModelFolder::new();
+    model.change("vae/diffusion_pytorch_model.safetensors", |bytes| bytes[..1000].to_vec());
+
+    let outcome = run(&mut filmloom(&["model", "inspect", model.arg(), "--json"]));
+
+    outcome.failed(2, &["vae/diffusion_pytorch_model.safetensors"]);
+    let inspection: Value = serde_json::from_str(&outcome.out).unwrap();
+    let parts = inspection["parts"].as_array().unwrap();
+    let broken: Vec<&Value> = parts.iter().filter(|part| !part["problem"].is_null()).collect();
+    assert_eq!((parts.len(), broken.len()), (4, 1));
+    assert_eq!(broken[0]["part"], "vae");
+}
+
+#[test]
+fn help_has_examples_and_the_version_is_told() {
+    for args in [&["--help"][..], &["generate", "--help"], &["plan", "--help"]] {
+        let help = run(&mut filmloom(args)).succeeded().out;
+        assert!(help.contains("Examples:\n  filmloom "), "{help}");
+    }
+    let version = run(&mut filmloom(&["--version"])).succeeded().out;
+    assert_eq!(version, format!("filmloom {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn reader_that_goes_away_is_no_failure() {
+    let command = format!("{} plan | head -n 1", env!("CARGO_BIN_EXE_filmloom"));
+    let outcome = run(std::process::Command::new("sh").args(["-c", &command])).succeeded();
+
+    assert_eq!((outcome.out.lines().count(), &*outcome.err), (1, ""));
+}
