@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use plan::memory::Size;
 
-use crate::{failure::Failure, terminal, time};
+use crate::{bench::BenchCommand, failure::Failure, forward::ForwardArgs, terminal, time};
 
 /// Makes videos from prompts, chunk by chunk, on the processor alone.
 #[derive(Debug, Parser)]
@@ -24,11 +24,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// Measures speed and memory on this machine.
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     Inspect(InspectArgs),
+    /// Runs one part of a model on given tensors.
+    Forward(ForwardArgs),
 }
 
 /// Makes a video from a prompt.
@@ -37,7 +44,7 @@ pub(crate) enum ModelCommand {
 /// that ends in / for a folder of PNG pictures. Ctrl-C finishes the file with
 /// what is there; a second Ctrl-C ends at once.
 #[derive(Arguments, Debug)]
-#[command(after_help = GENERATE_EXAMPLES)]
+#[command(after_help = GENERATE_EXAMPLES, args_override_self = true)]
 pub(crate) struct GenerateArgs {
     /// What the video shows.
     #[arg(value_name = "PROMPT")]
@@ -95,7 +102,7 @@ pub(crate) struct GenerateArgs {
 
 /// Shows what a video takes: weights, caches and activations, dense and MLA.
 #[derive(Arguments, Debug)]
-#[command(after_help = PLAN_EXAMPLES)]
+#[command(after_help = PLAN_EXAMPLES, args_override_self = true)]
 pub(crate) struct PlanArgs {
     /// A model folder, or a built-in shape: mini, wan-1.3b, videomla-1.3b,
     /// wan-14b, wan-14b-mla or 32x32x128 [default: mini, the embedded model].
@@ -219,7 +226,9 @@ fn parse_size(text: &str) -> Result<Size, String> {
     let sides = text.split_once(['x', 'X', '×']);
     let numbers = sides.and_then(|(w, h)| Some((w.trim().parse().ok()?, h.trim().parse().ok()?)));
     match numbers {
-        Some((width, height)) if (1..=SIDE_MAX).contains(&width) && (1..=SIDE_MAX).contains(&height) => {
+        Some((width, height))
+            if (1..=SIDE_MAX).contains(&width) && (1..=SIDE_MAX).contains(&height) =>
+        {
             Ok(Size { width, height })
         }
         _ => Err(format!("give width and height of 1 to {SIDE_MAX}, such as 832x480")),

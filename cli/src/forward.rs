@@ -22,7 +22,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 /// What a run of one part failed at. All of it is bad input but for
 /// [`Error::Write`].
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The input cannot be read. Give a safetensors file.
     #[error("cannot read {path}: {problem}")]
     Read {
@@ -57,36 +57,36 @@ pub enum Error {
 
 /// Arguments of `filmloom model forward`.
 #[derive(Debug, Args)]
-pub struct ForwardArgs {
+pub(crate) struct ForwardArgs {
     /// The part to run.
     #[arg(long, value_enum)]
-    pub part: Part,
+    pub(crate) part: Part,
     /// Model folder; only the asked part needs to be there.
     #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Inputs, a safetensors file.
     #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    pub(crate) input: PathBuf,
     /// Where the outputs go, a safetensors file.
     #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Also write every layer's cached rows (transformer).
     #[arg(long)]
-    pub dump_cache: bool,
+    pub(crate) dump_cache: bool,
     /// Decode one frame at a time; the result is the same (vae).
     #[arg(long)]
-    pub stream: bool,
+    pub(crate) stream: bool,
     /// Threads; all processors if not given.
     #[arg(long, value_name = "N")]
-    pub threads: Option<std::num::NonZeroUsize>,
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// Use bf16 factors instead of f32.
     #[arg(long)]
-    pub bf16: bool,
+    pub(crate) bf16: bool,
 }
 
 /// A part that can be run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// `input_ids` and `attention_mask` [B, L] to `last_hidden_state`.
     Text,
     /// `context`, `clean`, `noisy`, `timestep` to `velocity` and caches.
@@ -102,11 +102,11 @@ pub enum Part {
 /// # Errors
 ///
 /// [`Error`], naming the file or tensor that is at fault.
-pub fn run(args: &ForwardArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &ForwardArgs) -> Result<(), Error> {
     let input = Input::read(&args.input)?;
     let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())
         .map_err(model::Error::from)?;
-    let threads = args.threads.map_or_else(default_threads, std::num::NonZeroUsize::get);
+    let threads = args.threads.map_or_else(crate::system::threads, std::num::NonZeroUsize::get);
     let cpu = Arc::new(if args.bf16 { Cpu::bf16(threads)? } else { Cpu::f32(threads) });
     let outputs = match args.part {
         Part::Text => text(&cpu, &checkpoint, &input)?,
@@ -117,13 +117,9 @@ pub fn run(args: &ForwardArgs) -> Result<(), Error> {
     write(&args.output, &outputs)
 }
 
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
-}
-
 type Outputs = BTreeMap<String, Array>;
 
-fn text(cpu: &Cpu, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
+fn text(cpu: &Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
     let (shape, ids) = input.integers("input_ids")?;
     let (mask_shape, masks) = input.integers("attention_mask")?;
     if shape.len() != 2 || shape != mask_shape || ids.is_empty() {
@@ -178,10 +174,7 @@ fn pipeline(cpu: Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Out
         .map_err(|_| input.problem(format!("chunks: {chunks} is no number of chunks")))?;
     let input = PipelineInput { prompt: input.text("prompt")?, noise, chunks };
     let output = forward::pipeline(cpu, checkpoint, &input)?;
-    Ok(BTreeMap::from([
-        ("x0".to_owned(), output.x0),
-        ("pictures".to_owned(), output.pictures),
-    ]))
+    Ok(BTreeMap::from([("x0".to_owned(), output.x0), ("pictures".to_owned(), output.pictures)]))
 }
 
 /// An input file.
@@ -245,7 +238,9 @@ impl Input {
     fn integer(&self, name: &str) -> Result<i64, Error> {
         match self.integers(name)?.1.as_slice() {
             [value] => Ok(*value),
-            values => Err(self.problem(format!("{name} has {} values, one is needed", values.len()))),
+            values => {
+                Err(self.problem(format!("{name} has {} values, one is needed", values.len())))
+            }
         }
     }
 

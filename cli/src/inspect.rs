@@ -36,7 +36,7 @@ fn first_problem(inspection: &Inspection) -> Option<String> {
 fn text(inspection: &Inspection) -> String {
     let mut lines = vec![inspection.source.clone()];
     if let Some(attention) = &inspection.attention {
-        lines.push(field("attention", &attention_line(attention)));
+        lines.extend(attention_lines(attention));
     }
     lines.push(field("window", &inspection.window.map_or("none".to_owned(), window_line)));
     if let Some(sampler) = &inspection.sampler {
@@ -60,10 +60,11 @@ fn text(inspection: &Inspection) -> String {
     format!("{}\n", text.trim_end())
 }
 
-fn attention_line(attention: &AttentionReport) -> String {
+fn attention_lines(attention: &AttentionReport) -> Vec<String> {
     match attention {
         AttentionReport::Dense { cached } => {
-            format!("dense, {} numbers cached per token and layer", grouped(*cached as u64))
+            let cached = grouped(*cached as u64);
+            vec![field("attention", &format!("dense, {cached} numbers cached per token and layer"))]
         }
         AttentionReport::Mla {
             cached,
@@ -76,24 +77,25 @@ fn attention_line(attention: &AttentionReport) -> String {
             fused_kv_down,
             query_bias,
         } => {
-            let queries = match query_rank {
-                Some(rank) => format!("queries through rank {rank}"),
-                None => "direct queries".to_owned(),
-            };
-            let rope_key = if *fused_kv_down { "in the same matrix" } else { "apart" };
+            let rank =
+                query_rank.map_or("direct".to_owned(), |rank| format!("through rank {rank}"));
+            let from = if *fused_kv_down { "one matrix" } else { "two matrices" };
             let bias = if *query_bias { "with" } else { "without" };
-            format!(
-                "mla, {cached} numbers cached per token and layer: {kv_rank} content + {rope} \
-                 rope key (projected {rope_key}); heads of {nope} + {rope}, values {value}; \
-                 {queries} {bias} bias, norm {query_norm}"
-            )
+            vec![
+                field("attention", &format!("mla, {cached} numbers cached per token and layer")),
+                field("cached", &format!("{kv_rank} content and {rope} rope key, from {from}")),
+                field("heads", &format!("keys of {nope} + {rope}, values of {value}")),
+                field("queries", &format!("{rank}, {bias} bias, norm {query_norm}")),
+            ]
         }
     }
 }
 
 fn window_line(window: WindowReport) -> String {
     let WindowReport { sink, recent, chunk, positions } = window;
-    format!("{sink} sink and {recent} recent frames besides the chunk of {chunk}, {positions} positions")
+    format!(
+        "{sink} sink and {recent} recent frames besides the chunk of {chunk}, {positions} positions"
+    )
 }
 
 fn sampler_lines(sampler: &SamplerReport) -> Vec<String> {

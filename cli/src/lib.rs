@@ -3,7 +3,9 @@
 //! ```text
 //! run ── args ──┬── generate   a prompt becomes a video
 //!               ├── plan       what a video takes, in bytes
-//!               └── inspect    what a model folder holds
+//!               ├── inspect    what a model folder holds
+//!               ├── forward    one part of a model on given tensors
+//!               └── bench      what this machine takes for it
 //! ```
 //!
 //! A command returns a [`failure::Failure`] or nothing; [`run`] alone turns it
@@ -16,7 +18,9 @@
 //! input is wrong) or 130 (stopped by a signal).
 
 mod args;
+mod bench;
 mod failure;
+mod forward;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -53,5 +57,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Model { command: ModelCommand::Inspect(args) } => inspect::run(args),
+        Command::Model { command: ModelCommand::Forward(args) } => Ok(forward::run(args)?),
+        Command::Bench { command } => bench::run(command),
     }
 }

@@ -15,7 +15,8 @@ use case::{Case, Part};
 #[test]
 fn every_part_matches_its_reference_in_the_f32_class() {
     let cpu = Arc::new(Cpu::f32(2));
-    let failures = run_all(|case| parts::check(&cpu, case, case.tolerance.f32, case::Measure::Strict));
+    let failures =
+        run_all(|case| parts::check(&cpu, case, case.tolerance.f32, case::Measure::Strict));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 

@@ -66,8 +66,7 @@ fn text(cpu: &Arc<Cpu>, case: &Case, tolerance: f64, measure: Measure) -> Result
         ids.values.chunks(tokens).map(|row| row.iter().map(|&id| id as u32).collect()).collect();
     let masks: Vec<Vec<bool>> =
         masks.chunks(tokens).map(|row| row.iter().map(|&mask| mask != 0.0).collect()).collect();
-    let got =
-        forward::text(cpu, &open(case)?, &rows, &masks).map_err(|error| error.to_string())?;
+    let got = forward::text(cpu, &open(case)?, &rows, &masks).map_err(|error| error.to_string())?;
     let want = case.output.values("last_hidden_state");
     // Rows under the mask's zeros are not pinned.
     let dim = got.shape[2];

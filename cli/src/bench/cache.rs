@@ -116,7 +116,12 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
 
 impl Arm {
     /// A stage in the middle of the model, with a full window behind it.
-    fn new(cpu: Arc<Cpu>, config: Transformer, grid: TokenGrid, layers: usize) -> Result<Self, Failure> {
+    fn new(
+        cpu: Arc<Cpu>,
+        config: Transformer,
+        grid: TokenGrid,
+        layers: usize,
+    ) -> Result<Self, Failure> {
         // Not the first layer: that stage would embed patches as well.
         let layers = 1..(1 + layers).min(config.layers);
         let tensors = Tensors::random(manifest::transformer(&config, layers.clone()), 0);

@@ -113,11 +113,8 @@ impl<'a> Arm<'a> {
             u32::try_from(side).map_err(|_| Failure::Input(format!("pictures {side} wide")))
         };
         let size = (narrow(width)?, narrow(height)?);
-        let options = video::Options {
-            width: size.0,
-            height: size.1,
-            pictures_per_second: model.video.fps,
-        };
+        let options =
+            video::Options { width: size.0, height: size.1, pictures_per_second: model.video.fps };
         let mut arm = Self {
             name: engine.class().name(),
             film,
@@ -209,7 +206,10 @@ fn table(figures: &[Figures]) -> String {
         ));
     }
     if let Some(peak) = figures.last().and_then(|row| row.peak_memory_bytes) {
-        text.push_str(&format!("peak memory of all classes together: {}\n", plan::units::Bytes(peak)));
+        text.push_str(&format!(
+            "peak memory of all classes together: {}\n",
+            plan::units::Bytes(peak)
+        ));
     }
     text
 }

@@ -138,8 +138,7 @@ mod tests {
         let chunk = |steps, guidance| SizedChunk { steps: StepList::Even(steps), guidance };
         let (first_chunk, later_chunks) = (chunk(10, 2.5), chunk(4, 1.0));
         let sampler = Sampler { update: Update::Euler, shift: 3.0, first_chunk, later_chunks };
-        let rate =
-            plan::length::Rate { fps: 16, pictures_per_frame: 4, chunk_frames: Some(3) };
+        let rate = plan::length::Rate { fps: 16, pictures_per_frame: 4, chunk_frames: Some(3) };
         Estimate::new(&sampler, &rate.length(60.0).unwrap()).unwrap()
     }
 }

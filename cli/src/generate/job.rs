@@ -166,11 +166,12 @@ impl Shoot {
     }
 }
 
-/// What must fit. Beside the model's own needs stay free: room for the text
-/// and picture files' buffers, and a twentieth for everybody else.
+/// What must fit. Beside the model's own needs stay free: room for the program,
+/// its encoder and what is read of the weight files, and a twentieth for
+/// everybody else.
 pub(super) fn budget(available_bytes: u64) -> Budget {
-    const BUFFERS_BYTES: u64 = 64 << 20;
-    Budget { available_bytes, headroom_bytes: BUFFERS_BYTES + available_bytes / 20 }
+    const PROGRAM_BYTES: u64 = 64 << 20;
+    Budget { available_bytes, headroom_bytes: PROGRAM_BYTES + available_bytes / 20 }
 }
 
 fn check_prompt(prompt: &str, what: &str) -> Result<(), Failure> {

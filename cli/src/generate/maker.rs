@@ -91,7 +91,9 @@ pub(super) fn start<B: Backend>(backend: Arc<B>, shoot: Shoot, sender: SyncSende
 
 /// The failure of a maker that ended without a word, which is a bug of ours.
 pub(super) fn lost() -> Failure {
-    Failure::Machine("the computation broke off, which is a bug in filmloom: please report it".into())
+    Failure::Machine(
+        "the computation broke off, which is a bug in filmloom: please report it".into(),
+    )
 }
 
 struct Maker<'a> {

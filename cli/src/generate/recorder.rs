@@ -131,7 +131,11 @@ impl<'a> Recorder<'a> {
             reporter.tell(&Notice::Warning { message: &message });
         }
         if let Ending::Failed(failure) = ending {
-            return Err(failure.with(&format!("; {}", kept.text())));
+            return Err(match failure {
+                // Wrong files are found before the first picture.
+                Failure::Input(_) if kept.pictures == 0 => failure,
+                failure => failure.with(&format!("; {}", kept.text())),
+            });
         }
         let making = first_pass.map_or(Duration::ZERO, |first| first.elapsed());
         let total = begun.elapsed();

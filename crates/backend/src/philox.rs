@@ -63,7 +63,8 @@ fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
         let right = u64::from(counter[2]) * 0xCD9E_8D57;
         #[expect(clippy::cast_possible_truncation, reason = "low and high words")]
         let words = [(right >> 32) as u32, right as u32, (left >> 32) as u32, left as u32];
-        counter = [words[0] ^ counter[1] ^ key[0], words[1], words[2] ^ counter[3] ^ key[1], words[3]];
+        counter =
+            [words[0] ^ counter[1] ^ key[0], words[1], words[2] ^ counter[3] ^ key[1], words[3]];
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter

@@ -274,13 +274,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Convolves the frames that were filled in last; `out` is f32
     /// `[frames' * rows' * columns', n']` with the sizes that the kind gives.
     /// With `add`, the result is added to what is in `out` (a residual).
-    fn conv(
-        &self,
-        volume: &Self::Volume,
-        weights: &Self::Conv,
-        add: bool,
-        out: &mut Self::Tensor,
-    );
+    fn conv(&self, volume: &Self::Volume, weights: &Self::Conv, add: bool, out: &mut Self::Tensor);
 
     /// The VAE's channel norm without SiLU, into any dtype.
     fn channel_norm(&self, x: &Self::Tensor, gamma: &Self::Tensor, out: &mut Self::Tensor);

@@ -52,7 +52,8 @@ fn linear_layers_match_for_every_epilogue() {
             let (r, c) = (i / n, i % n);
             wide(b[c]) + (0..k).map(|p| wide(x[r * k + p]) * wide(w[c * k + p])).sum::<f64>()
         };
-        let all = |f: &dyn Fn(usize, f64) -> f64| (0..m * n).map(|i| f(i, sum(i))).collect::<Vec<_>>();
+        let all =
+            |f: &dyn Fn(usize, f64) -> f64| (0..m * n).map(|i| f(i, sum(i))).collect::<Vec<_>>();
         let run = |cpu: &Cpu, which: usize| {
             let input = cpu.upload(m, k, &x, cpu.class().activation()).unwrap();
             let layer = cpu
@@ -72,7 +73,9 @@ fn linear_layers_match_for_every_epilogue() {
             cpu.linear(&input, &layer, epilogue, &mut out);
             out
         };
-        let gelu = |x: f64| 0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044_715 * x.powi(3))).tanh());
+        let gelu = |x: f64| {
+            0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044_715 * x.powi(3))).tanh())
+        };
         check(&all(&|_, y| y), |cpu| run(cpu, 0));
         check(&all(&|_, y| gelu(y)), |cpu| run(cpu, 1));
         check(&all(&|_, y| y / (1.0 + (-y).exp())), |cpu| run(cpu, 2));
@@ -134,13 +137,18 @@ fn dense_attention_matches_over_a_window_with_gaps() {
         let rope = rope([head_dim / 2 - 2, 1, 1]);
         let frames: Vec<f64> = (0..keys.len() / 6).map(|f| 3.0 + f as f64).collect();
         let first = keys.len() - tokens.min(keys.len());
-        let exact = attention(tokens, heads, head_dim, keys.len(), &|t, h| {
-            turn(&rope, &frames, first + t, &q[t * n + h * head_dim..][..head_dim])
-        }, &|key, h| {
-            let row = &cache[keys[key] * 2 * n..][..2 * n];
-            let value = row[n + h * head_dim..][..head_dim].iter().map(|&x| wide(x)).collect();
-            (turn(&rope, &frames, key, &row[h * head_dim..][..head_dim]), value)
-        });
+        let exact = attention(
+            tokens,
+            heads,
+            head_dim,
+            keys.len(),
+            &|t, h| turn(&rope, &frames, first + t, &q[t * n + h * head_dim..][..head_dim]),
+            &|key, h| {
+                let row = &cache[keys[key] * 2 * n..][..2 * n];
+                let value = row[n + h * head_dim..][..head_dim].iter().map(|&x| wide(x)).collect();
+                (turn(&rope, &frames, key, &row[h * head_dim..][..head_dim]), value)
+            },
+        );
         check(&exact, |cpu| {
             let activation = cpu.class().activation();
             let rotation = cpu.rotation(&rope, &frames, 2, 3).unwrap();
@@ -183,16 +191,23 @@ fn latent_attention_matches_rebuilt_and_absorbed() {
             let weights = &matrix[row * kv_rank..][..kv_rank];
             weights.iter().zip(content).map(|(&w, &c)| wide(w) * wide(c)).sum()
         };
-        let exact = attention(tokens, heads, value, keys.len(), &|t, h| {
-            let query = &q[(t * heads + h) * head_dim..][..head_dim];
-            let plain = query[..nope].iter().map(|&x| wide(x));
-            plain.chain(turn(&rope, &frames, first + t, &query[nope..])).collect()
-        }, &|key, h| {
-            let (content, shared) = cache[keys[key] * row..][..row].split_at(kv_rank);
-            let plain = (0..nope).map(|i| project(&k_up, h * nope + i, content));
-            let key_row = plain.chain(turn(&rope, &frames, key, shared)).collect();
-            (key_row, (0..value).map(|i| project(&v_up, h * value + i, content)).collect())
-        });
+        let exact = attention(
+            tokens,
+            heads,
+            value,
+            keys.len(),
+            &|t, h| {
+                let query = &q[(t * heads + h) * head_dim..][..head_dim];
+                let plain = query[..nope].iter().map(|&x| wide(x));
+                plain.chain(turn(&rope, &frames, first + t, &query[nope..])).collect()
+            },
+            &|key, h| {
+                let (content, shared) = cache[keys[key] * row..][..row].split_at(kv_rank);
+                let plain = (0..nope).map(|i| project(&k_up, h * nope + i, content));
+                let key_row = plain.chain(turn(&rope, &frames, key, shared)).collect();
+                (key_row, (0..value).map(|i| project(&v_up, h * value + i, content)).collect())
+            },
+        );
         for path in [MlaPath::Rebuild, MlaPath::Absorb] {
             check(&exact, |cpu| {
                 let activation = cpu.class().activation();

@@ -126,9 +126,13 @@ impl<B: Backend> Engine<B> {
         let text = checkpoint.open_text_encoder()?;
         let transformer = checkpoint.open_transformer(None)?;
         let vae = checkpoint.open_vae()?;
-        let tokenizer =
-            Tokenizer::new("tokenizer.json", &checkpoint.tokenizer()?, transformer.config.text_len)?;
-        let size = size(&transformer.config, &vae.config, model.video.width, model.video.height, None);
+        let tokenizer = Tokenizer::new(
+            "tokenizer.json",
+            &checkpoint.tokenizer()?,
+            transformer.config.text_len,
+        )?;
+        let size =
+            size(&transformer.config, &vae.config, model.video.width, model.video.height, None);
         let (queries, keys) = match size {
             Ok(size) => {
                 let frames = transformer.config.window.map_or(size.grid.frames, |w| w.frames_max());

@@ -182,7 +182,10 @@ fn channels_first(values: &[f32], groups: usize) -> Vec<f32> {
         part.iter().skip(colour).step_by(3).copied().collect()
     };
     let len = (values.len() / groups.max(1)).max(1);
-    values.chunks(len).flat_map(|part| (0..3).flat_map(|colour| plane(part, colour)).collect::<Vec<_>>()).collect()
+    values
+        .chunks(len)
+        .flat_map(|part| (0..3).flat_map(|colour| plane(part, colour)).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Commits the clean chunks, then runs one pass over the noisy one.
@@ -209,7 +212,11 @@ pub fn transformer<B: Backend>(
         || input.noisy.values.is_empty()
     {
         let expected = vec![config.in_channels, frames, patch_rows, patch_columns];
-        return Err(shape("noisy frames (channels, frames, multiples of the patch)", expected, input.noisy.shape.clone()));
+        return Err(shape(
+            "noisy frames (channels, frames, multiples of the patch)",
+            expected,
+            input.noisy.shape.clone(),
+        ));
     }
     let grid = TokenGrid { frames, rows: rows / patch_rows, columns: columns / patch_columns };
     let keys = config.window.map_or(frames, |window| window.frames_max()) * grid.frame_tokens();
@@ -232,7 +239,8 @@ pub fn transformer<B: Backend>(
     let noisy = backend.upload(channels, pixels, &input.noisy.values, Dtype::F32)?;
     let times = frame_times(&input.timesteps, frames)?;
     let velocity = sampler.single(chunk, times, PassKind::Denoise, &noisy)?;
-    let velocity = velocity.ok_or(Error::Pass { problem: "a denoising pass has a velocity".into() })?;
+    let velocity =
+        velocity.ok_or(Error::Pass { problem: "a denoising pass has a velocity".into() })?;
     let shape = vec![velocity.rows(), frames, rows, columns];
     let velocity = Array { shape, values: backend.download(&velocity)? };
     Ok(TransformerOutput { velocity, caches })
@@ -247,7 +255,9 @@ fn upload_context<B: Backend>(
         &[rows, columns] if columns == config.text_dim => {
             Ok(backend.upload(rows, columns, &context.values, Dtype::F32)?)
         }
-        found => Err(shape("rows of context", vec![config.text_len, config.text_dim], found.to_vec())),
+        found => {
+            Err(shape("rows of context", vec![config.text_len, config.text_dim], found.to_vec()))
+        }
     }
 }
 
@@ -290,7 +300,10 @@ fn caches<B: Backend>(
                 let shape = vec![rows.len() / (2 * config.dim), config.dim];
                 let (keys, values) = split(&rows, config.dim);
                 let keys = rotated(stage, sampler, &keys)?;
-                caches.insert(format!("cache.{layer}.k"), Array { shape: shape.clone(), values: keys });
+                caches.insert(
+                    format!("cache.{layer}.k"),
+                    Array { shape: shape.clone(), values: keys },
+                );
                 caches.insert(format!("cache.{layer}.v"), Array { shape, values });
             }
         }
@@ -301,7 +314,9 @@ fn caches<B: Backend>(
 /// Dense rows to keys and values.
 fn split(rows: &[f32], dim: usize) -> (Vec<f32>, Vec<f32>) {
     let halves = |second: usize| {
-        rows.chunks_exact(2 * dim).flat_map(move |row| row[second * dim..][..dim].to_vec()).collect()
+        rows.chunks_exact(2 * dim)
+            .flat_map(move |row| row[second * dim..][..dim].to_vec())
+            .collect()
     };
     (halves(0), halves(1))
 }

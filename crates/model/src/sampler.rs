@@ -161,9 +161,9 @@ impl<'a, B: Backend> Sampler<'a, B> {
         match self.stage.submit(&mut self.job, &mut self.scratch, pass, Input::Frames(x))? {
             Output::Velocity(velocity) => Ok(Some(velocity)),
             Output::Committed => Ok(None),
-            Output::Hidden(_) => {
-                Err(Error::Pass { problem: "a sampler needs a stage that holds every layer".into() })
-            }
+            Output::Hidden(_) => Err(Error::Pass {
+                problem: "a sampler needs a stage that holds every layer".into(),
+            }),
         }
     }
 
@@ -194,7 +194,11 @@ impl<'a, B: Backend> Sampler<'a, B> {
                 let (rows, columns) = (patches.channels, patches.pixels());
                 if values.len() != rows * columns {
                     let (expected, found) = (vec![rows * columns], vec![values.len()]);
-                    return Err(Error::Shape { what: "values of a draw of noise", expected, found });
+                    return Err(Error::Shape {
+                        what: "values of a draw of noise",
+                        expected,
+                        found,
+                    });
                 }
                 *out = self.stage.backend().upload(rows, columns, values, Dtype::F32)?;
             }

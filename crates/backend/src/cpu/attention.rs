@@ -114,7 +114,13 @@ struct State<E> {
 }
 
 impl<E: Stored + source::Weighted> State<E> {
-    fn new(kind: &Kind<'_, E>, level: Level, queries: &[E], head: usize, rows: Range<usize>) -> Self {
+    fn new(
+        kind: &Kind<'_, E>,
+        level: Level,
+        queries: &[E],
+        head: usize,
+        rows: Range<usize>,
+    ) -> Self {
         let count = rows.len();
         let value_panels = kind.attended_width().div_ceil(COLUMNS);
         Self {
@@ -264,8 +270,14 @@ fn product<E: Element + source::Weighted>(
             let mut sums = linear::start(&[0.0; COLUMNS], count, columns);
             let last = (first + count - 1) * row_stride + panels.k;
             let a = &a[first * row_stride..last];
-            let operand =
-                Operand { a: a.as_ptr(), row_stride, taps: &[0], k: panels.k, rows: count, columns };
+            let operand = Operand {
+                a: a.as_ptr(),
+                row_stride,
+                taps: &[0],
+                k: panels.k,
+                rows: count,
+                columns,
+            };
             // SAFETY: the slice above covers every row; the panel is whole.
             unsafe { E::tile(level, operand, b.as_ptr(), &mut sums) };
             for (row, sums) in (first..first + count).zip(sums.chunks_exact(COLUMNS)) {

@@ -234,7 +234,10 @@ impl<'a> Finish<'a> {
                     }
                 }
                 Target::Bf16(out, stride) => {
-                    assert!(!matches!(self, Self::Add | Self::AddGated { .. }), "residuals are f32");
+                    assert!(
+                        !matches!(self, Self::Add | Self::AddGated { .. }),
+                        "residuals are f32"
+                    );
                     let first = row * stride + columns.start;
                     // SAFETY: passed on from the caller.
                     let out = unsafe { out.part(first..first + width) };

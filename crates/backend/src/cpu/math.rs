@@ -124,7 +124,9 @@ mod tests {
 
     #[test]
     fn functions_stay_within_their_documented_errors() {
-        let sweep = |from: f64, to: f64| (0..=200_000).map(move |i| from + (to - from) * f64::from(i) / 200_000.0);
+        let sweep = |from: f64, to: f64| {
+            (0..=200_000).map(move |i| from + (to - from) * f64::from(i) / 200_000.0)
+        };
         for x in sweep(-125.0, 125.0) {
             let x = x as f32;
             let exact = f64::from(x).exp2();
@@ -134,7 +136,9 @@ mod tests {
             let x = x as f32;
             assert!((f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs() < 2e-6, "exp({x})");
             let wide = f64::from(x);
-            let exact = 0.5 * wide * (1.0 + (0.797_884_560_802_865_4 * (wide + 0.044_715 * wide.powi(3))).tanh());
+            let exact = 0.5
+                * wide
+                * (1.0 + (0.797_884_560_802_865_4 * (wide + 0.044_715 * wide.powi(3))).tanh());
             assert!((f64::from(gelu(x)) - exact).abs() < 2e-6 * (1.0 + exact.abs()), "gelu({x})");
         }
         for x in sweep(1e-7, 1.0).chain(sweep(1.0, 1e4)) {

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn all_levels_agree_to_the_bit_with_the_portable_tile() {
-        for (rows, n, k, taps) in [(12, 32, 64, 1), (7, 48, 30, 3), (1, 5, 2, 27), (11, 100, 18, 9)] {
+        for (rows, n, k, taps) in [(12, 32, 64, 1), (7, 48, 30, 3), (1, 5, 2, 27), (11, 100, 18, 9)]
+        {
             let row_stride = k + 6;
             let offsets: Vec<usize> = (0..taps).map(|tap| tap * 2).collect();
             let a: Vec<f32> = wave(rows * row_stride + 2 * taps);
@@ -97,9 +98,8 @@ mod tests {
                     assert_eq!(run(level), expected, "{level:?} {rows}x{n}x{k}x{taps}");
                 }
             }
-            let exact: f64 = (0..taps * k)
-                .map(|i| f64::from(a[offsets[i / k] + i % k]) * f64::from(b[i]))
-                .sum();
+            let exact: f64 =
+                (0..taps * k).map(|i| f64::from(a[offsets[i / k] + i % k]) * f64::from(b[i])).sum();
             assert!((f64::from(expected[0]) - exact).abs() < 1e-4, "{} {exact}", expected[0]);
         }
     }
@@ -110,7 +110,8 @@ mod tests {
             return;
         }
         let (rows, n, k) = (5, 40, 64);
-        let exact: Vec<f32> = wave(rows * k).into_iter().map(|x| Bf16::from_f32(x).to_f32()).collect();
+        let exact: Vec<f32> =
+            wave(rows * k).into_iter().map(|x| Bf16::from_f32(x).to_f32()).collect();
         let a: Vec<Bf16> = exact.iter().map(|&x| Bf16::from_f32(x)).collect();
         let b = wave(n * k);
         let panels = Panels::<Bf16>::pack(n, k, |column, i| b[column * k + i]);
@@ -118,7 +119,10 @@ mod tests {
         for r in 0..rows {
             for column in 0..n {
                 let sum: f64 = (0..k)
-                    .map(|i| f64::from(exact[r * k + i]) * f64::from(Bf16::from_f32(b[column * k + i]).to_f32()))
+                    .map(|i| {
+                        f64::from(exact[r * k + i])
+                            * f64::from(Bf16::from_f32(b[column * k + i]).to_f32())
+                    })
                     .sum();
                 assert!((f64::from(out[r * n + column]) - sum).abs() < 1e-4);
             }

@@ -31,7 +31,9 @@ struct Table {
 impl Rotation {
     pub(crate) fn new(rope: &Rope, positions: &[f64], rows: usize, columns: usize) -> Self {
         let counted = |count: usize| -> Vec<f64> {
-            (0..u32::try_from(count).expect("a frame has fewer than 2^32 rows")).map(f64::from).collect()
+            (0..u32::try_from(count).expect("a frame has fewer than 2^32 rows"))
+                .map(f64::from)
+                .collect()
         };
         let places = [positions.to_vec(), counted(rows), counted(columns)];
         let axes = std::array::from_fn(|axis| Table::new(rope, axis, &places[axis]));
@@ -86,7 +88,12 @@ impl Table {
 }
 
 /// See [`crate::Backend::finish_queries`].
-pub(super) fn finish_queries(cpu: &Cpu, x: &Matrix, finish: &FinishQueries<'_, Cpu>, out: &mut Matrix) {
+pub(super) fn finish_queries(
+    cpu: &Cpu,
+    x: &Matrix,
+    finish: &FinishQueries<'_, Cpu>,
+    out: &mut Matrix,
+) {
     let n = x.columns();
     assert!(n.is_multiple_of(finish.head_dim), "whole heads");
     if let Some((rotation, first, rotated)) = finish.rotation {

@@ -31,7 +31,9 @@ pub(super) fn layer_norm(
     let (frames, table, scale, shift, plus) = match scale_shift {
         ScaleShift::None => (1, None, 0, 0, 1.0),
         ScaleShift::Affine { .. } => (1, None, 0, 0, 0.0),
-        ScaleShift::Modulated { table, shift, scale } => (table.rows(), Some(*table), *scale, *shift, 1.0),
+        ScaleShift::Modulated { table, shift, scale } => {
+            (table.rows(), Some(*table), *scale, *shift, 1.0)
+        }
     };
     assert!(x.rows().is_multiple_of(frames), "rows divide into frames");
     let rows_per_frame = x.rows() / frames;

@@ -41,9 +41,7 @@ impl Tensor for Matrix {
 
 impl Matrix {
     pub(crate) fn zeros(rows: usize, columns: usize, dtype: Dtype) -> Result<Self, Error> {
-        let len = rows
-            .checked_mul(columns)
-            .ok_or(Error::Memory { bytes: u64::MAX })?;
+        let len = rows.checked_mul(columns).ok_or(Error::Memory { bytes: u64::MAX })?;
         let data = match dtype {
             Dtype::F32 => Data::F32(zeroed(len)?),
             Dtype::Bf16 => Data::Bf16(zeroed(len)?),

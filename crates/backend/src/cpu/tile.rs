@@ -91,7 +91,9 @@ impl Element for f32 {
         #[cfg(target_arch = "x86_64")]
         match level {
             // SAFETY: passed on from the caller.
-            Level::Avx512 | Level::Avx512Bf16 => return unsafe { x86::f32_avx512(operand, b, out) },
+            Level::Avx512 | Level::Avx512Bf16 => {
+                return unsafe { x86::f32_avx512(operand, b, out) };
+            }
             // SAFETY: passed on from the caller.
             Level::Avx2 => return unsafe { x86::f32_avx2(operand, b, out) },
             Level::Portable => {}

@@ -27,7 +27,12 @@ impl<B: Backend> PatchEmbedding<B> {
     }
 
     /// Frame tensors `[channels, pixels]` to the residual `[tokens, dim]`.
-    pub(super) fn embed(&self, backend: &B, frames: &B::Tensor, grid: PatchGrid) -> Result<B::Tensor, Error> {
+    pub(super) fn embed(
+        &self,
+        backend: &B,
+        frames: &B::Tensor,
+        grid: PatchGrid,
+    ) -> Result<B::Tensor, Error> {
         let mut patches = backend.zeros(grid.tokens(), grid.patch(), Dtype::F32)?;
         backend.patchify(frames, grid, &mut patches);
         let mut hidden = backend.zeros(grid.tokens(), self.dim, Dtype::F32)?;
@@ -77,7 +82,8 @@ impl<B: Backend> TimeEmbedding<B> {
     /// Modulation at these times, 0 to 1000, one per frame.
     pub(super) fn embed(&self, backend: &B, times: &[f32]) -> Result<Modulation<B>, Error> {
         let frames = times.len();
-        let waves: Vec<f32> = times.iter().flat_map(|&time| sinusoid(time, self.freq_dim)).collect();
+        let waves: Vec<f32> =
+            times.iter().flat_map(|&time| sinusoid(time, self.freq_dim)).collect();
         let waves = backend.upload(frames, self.freq_dim, &waves, Dtype::F32)?;
         let mut inner = backend.zeros(frames, self.dim, Dtype::F32)?;
         backend.linear(&waves, &self.first, Epilogue::Silu, &mut inner);
@@ -143,7 +149,13 @@ impl<B: Backend> Head<B> {
         let patch: usize = config.patch.iter().product();
         Ok(Self {
             modulation: loader.row("head.modulation", &[1, 2, config.dim])?,
-            linear: loader.linear("head.head", config.out_channels * patch, config.dim, true, Full)?,
+            linear: loader.linear(
+                "head.head",
+                config.out_channels * patch,
+                config.dim,
+                true,
+                Full,
+            )?,
             eps: config.eps,
         })
     }

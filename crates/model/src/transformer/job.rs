@@ -123,7 +123,13 @@ impl<B: Backend> Job<B> {
     ///
     /// [`Error::NotResident`] if the chunk has no slot, [`Error::Shape`] if the
     /// page has another size. The cache is unchanged then.
-    pub fn write_page(&mut self, backend: &B, layer: usize, chunk: u32, page: &[u8]) -> Result<(), Error> {
+    pub fn write_page(
+        &mut self,
+        backend: &B,
+        layer: usize,
+        chunk: u32,
+        page: &[u8],
+    ) -> Result<(), Error> {
         self.check_resident(chunk)?;
         let rows = self.slot_rows(self.slots.slot_of(chunk));
         let cache = &mut self.caches[layer];
@@ -224,7 +230,8 @@ impl<B: Backend> Job<B> {
             first_frame: pass.chunk as usize * self.grid.frames,
         };
         let own_row = self.segment_rows(&own).start;
-        let own_token: usize = finished.iter().map(|segment| self.segment_rows(segment).len()).sum();
+        let own_token: usize =
+            finished.iter().map(|segment| self.segment_rows(segment).len()).sum();
         let all: Vec<Segment> = finished.into_iter().chain([own]).collect();
         let positions = self.positions(&all);
         let TokenGrid { rows, columns, .. } = self.grid;
@@ -238,9 +245,8 @@ impl<B: Backend> Job<B> {
 
     /// The position of every frame of the window.
     fn positions(&self, segments: &[Segment]) -> Vec<f64> {
-        let absolute = segments
-            .iter()
-            .flat_map(|segment| (segment.first_frame..).take(segment.frames.len()));
+        let absolute =
+            segments.iter().flat_map(|segment| (segment.first_frame..).take(segment.frames.len()));
         #[expect(clippy::cast_precision_loss, reason = "frames are counted far below 2^52")]
         match self.positions {
             Positions::Absolute => absolute.map(|frame| frame as f64).collect(),
@@ -249,10 +255,16 @@ impl<B: Backend> Job<B> {
     }
 
     /// A layer's cache and its context for a branch.
-    pub(super) fn layer(&mut self, layer: usize, branch: Branch) -> Result<(&mut B::Tensor, &B::Tensor), Error> {
+    pub(super) fn layer(
+        &mut self,
+        layer: usize,
+        branch: Branch,
+    ) -> Result<(&mut B::Tensor, &B::Tensor), Error> {
         match self.contexts.get(&branch) {
             Some(contexts) => Ok((&mut self.caches[layer], &contexts[layer])),
-            None => Err(Error::Pass { problem: format!("the {branch:?} branch has no prompt yet") }),
+            None => {
+                Err(Error::Pass { problem: format!("the {branch:?} branch has no prompt yet") })
+            }
         }
     }
 

@@ -238,7 +238,13 @@ impl<B: Backend> Layer<B> {
         backend.linear(&scratch.attended, &self.output, gated, hidden);
     }
 
-    fn cross(&self, backend: &B, hidden: &mut B::Tensor, context: &B::Tensor, scratch: &mut Scratch<B>) {
+    fn cross(
+        &self,
+        backend: &B,
+        hidden: &mut B::Tensor,
+        context: &B::Tensor,
+        scratch: &mut Scratch<B>,
+    ) {
         let Shape { dim, heads, eps, .. } = self.shape;
         let head_dim = dim / heads;
         match &self.cross.norm {
@@ -248,7 +254,12 @@ impl<B: Backend> Layer<B> {
             }
             None => backend.copy_rows(hidden, &mut scratch.normed, 0),
         }
-        backend.linear(&scratch.normed, &self.cross.query, Epilogue::Store, &mut scratch.cross_wide);
+        backend.linear(
+            &scratch.normed,
+            &self.cross.query,
+            Epilogue::Store,
+            &mut scratch.cross_wide,
+        );
         let finish = FinishQueries {
             norm: self.cross.query_norm.as_ref().map(|norm| (norm, eps)),
             head_dim,
@@ -297,7 +308,8 @@ impl<B: Backend> SelfAttention<'_, B> {
 
     fn query(&self, head: usize) -> Result<Query<B>, Error> {
         let (dim, width) = (self.config.dim, self.config.heads * head);
-        let norm = |columns: usize| self.loader.row(&self.name("norm_q.weight"), &[columns]).map(Some);
+        let norm =
+            |columns: usize| self.loader.row(&self.name("norm_q.weight"), &[columns]).map(Some);
         let linear = |tensor: &str, n: usize, k: usize, bias: bool| {
             self.loader.linear(&self.name(tensor), n, k, bias, Class)
         };
@@ -413,7 +425,12 @@ impl<B: Backend> Scratch<B> {
     /// # Errors
     ///
     /// [`Error::Backend`] if the device has no room.
-    pub fn new(backend: &B, config: &Transformer, tokens: usize, frames: usize) -> Result<Self, Error> {
+    pub fn new(
+        backend: &B,
+        config: &Transformer,
+        tokens: usize,
+        frames: usize,
+    ) -> Result<Self, Error> {
         let Transformer { dim, heads, ffn_dim, .. } = *config;
         let activation = backend.class().activation();
         let zeros = |columns, dtype| backend.zeros(tokens, columns, dtype);

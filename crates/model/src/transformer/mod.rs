@@ -177,10 +177,16 @@ impl<B: Backend> Stage<B> {
     ///
     /// [`Error::Shape`] if the rows are not the model's,
     /// [`Error::Backend`] if the device has no room.
-    pub fn set_prompt(&self, job: &mut Job<B>, branch: Branch, rows: &B::Tensor) -> Result<(), Error> {
+    pub fn set_prompt(
+        &self,
+        job: &mut Job<B>,
+        branch: Branch,
+        rows: &B::Tensor,
+    ) -> Result<(), Error> {
         let (found, expected) = (rows.columns(), self.config.text_dim);
         if found != expected || rows.rows() == 0 {
-            let (found, expected) = (vec![rows.rows(), found], vec![self.config.text_len, expected]);
+            let (found, expected) =
+                (vec![rows.rows(), found], vec![self.config.text_len, expected]);
             return Err(Error::Shape { what: "text rows", expected, found });
         }
         let context = self.text.project(&*self.backend, rows)?;

@@ -71,7 +71,8 @@ impl<E: Element> Projections<E> {
     fn pack(shape: MlaShape, path: MlaPath, k_up: Weight<'_>, v_up: Weight<'_>) -> Self {
         let MlaShape { heads, kv_rank, nope, value, .. } = shape;
         let key = (0..heads).map(|head| {
-            let at = |row: usize, column: usize| k_up.values[(head * nope + row) * kv_rank + column];
+            let at =
+                |row: usize, column: usize| k_up.values[(head * nope + row) * kv_rank + column];
             match path {
                 MlaPath::Rebuild => Panels::pack(nope, kv_rank, at),
                 MlaPath::Absorb => Panels::pack(kv_rank, nope, |n, k| at(k, n)),
@@ -340,7 +341,13 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
     }
 
     /// A head's queries as rows that meet the tiles' keys.
-    pub(super) fn queries(&self, level: Level, queries: &[E], head: usize, rows: Range<usize>) -> Vec<E> {
+    pub(super) fn queries(
+        &self,
+        level: Level,
+        queries: &[E],
+        head: usize,
+        rows: Range<usize>,
+    ) -> Vec<E> {
         let (width, stride) = (self.query_width(), self.heads() * self.query_width());
         let own = |row: usize| &queries[row * stride + head * width..][..width];
         let Form::Absorb { shape, up } = &self.form else {
@@ -374,11 +381,18 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
             first + columns.start..first + columns.end
         };
         if let Form::Absorb { shape, up } = &self.form {
-            product(level, attended, shape.kv_rank, &up.value[head], rows.len(), |row, columns, sums| {
-                // SAFETY: this head's columns of these rows belong to this task.
-                let line = unsafe { target.part(place(rows.start + row, columns)) };
-                E::round(level, sums, line);
-            });
+            product(
+                level,
+                attended,
+                shape.kv_rank,
+                &up.value[head],
+                rows.len(),
+                |row, columns, sums| {
+                    // SAFETY: this head's columns of these rows belong to this task.
+                    let line = unsafe { target.part(place(rows.start + row, columns)) };
+                    E::round(level, sums, line);
+                },
+            );
         } else {
             for (row, attended) in rows.zip(attended.chunks_exact(width)) {
                 // SAFETY: as above.
