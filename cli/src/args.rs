@@ -194,20 +194,17 @@ impl Refusal {
     /// Prints what was asked for, or what is wrong.
     pub(crate) fn show(&self) -> ExitCode {
         let text = self.0.render().to_string();
-        match self.0.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                terminal::result(&text);
-                ExitCode::SUCCESS
-            }
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                terminal::say(text.trim_end());
-                2.into()
-            }
-            _ => {
-                let failure = Failure::Input(short(&text));
-                terminal::failure(&failure);
-                failure.exit_code().into()
-            }
+        let kind = self.0.kind();
+        if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            terminal::result(&text);
+            ExitCode::SUCCESS
+        } else if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            terminal::say(text.trim_end());
+            2.into()
+        } else {
+            let failure = Failure::Input(short(&text));
+            terminal::failure(&failure);
+            failure.exit_code().into()
         }
     }
 }

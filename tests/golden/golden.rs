@@ -27,11 +27,10 @@ fn every_part_is_close_to_its_reference_in_the_bf16_class() {
     };
     let cpu = Arc::new(cpu);
     let failures = run_all(|case| {
-        // Random decoders have no reason to be robust: they carry a rounding of
-        // 2^-9 through a dozen convolutions to pictures that are a few percent off.
         let tolerance = match case.part {
-            Part::Vae | Part::Pipeline => BF16_PICTURES.max(case.tolerance.bf16),
-            Part::Text | Part::Transformer | Part::Noise => case.tolerance.bf16,
+            Part::Vae | Part::Pipeline => BF16_PICTURES,
+            Part::Transformer => BF16_VELOCITY,
+            Part::Text | Part::Noise => case.tolerance.bf16,
         };
         match parts::check(&cpu, case, tolerance, case::Measure::Norm) {
             // The class has no odd widths; that it says so is the result.
@@ -42,8 +41,14 @@ fn every_part_is_close_to_its_reference_in_the_bf16_class() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// How far decoded pictures of random weights may be from the reference in bf16.
+/// How far decoded pictures may be from the reference in bf16. Random decoders
+/// have no reason to be robust: they carry a rounding of 2^-9 through a dozen
+/// convolutions to pictures that are up to 6 % off.
 const BF16_PICTURES: f64 = 0.1;
+
+/// How far a velocity may be from the reference in bf16, by norm. PyTorch's own
+/// bf16 is up to 1 % off on the embedded model (`bench/pytorch/chunk.py`).
+const BF16_VELOCITY: f64 = 0.02;
 
 /// Runs every case; the failures, each as a line.
 fn run_all(check: impl Fn(&Case) -> Result<(), String>) -> Vec<String> {

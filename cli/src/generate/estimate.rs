@@ -22,6 +22,8 @@ pub(super) struct Estimate {
     done: Done,
     /// When the first chunk was there, and how many pictures it had.
     first: Option<(Duration, u64)>,
+    /// When the latest chunk was there.
+    latest: Duration,
 }
 
 /// How far the video is.
@@ -46,7 +48,8 @@ impl Estimate {
         };
         let runs = [cumulated(0)?, cumulated(1)?];
         let (chunks, pictures) = (length.chunks, length.pictures);
-        Ok(Self { runs, chunks, pictures, done: Done::default(), first: None })
+        let (done, first, latest) = (Done::default(), None, Duration::ZERO);
+        Ok(Self { runs, chunks, pictures, done, first, latest })
     }
 
     /// A pass of the chunk in generation begins.
@@ -61,6 +64,7 @@ impl Estimate {
         let chunks = self.done.chunks + 1;
         self.done = Done { chunks, pictures: pictures_done, runs: 0 };
         self.first.get_or_insert((elapsed, pictures_done));
+        self.latest = elapsed;
     }
 
     /// Runs done and runs of the whole video, for a bar.
@@ -74,20 +78,23 @@ impl Estimate {
     }
 
     /// Pictures per second, of the chunks after the first one if there are any.
-    pub(super) fn pace(&self, elapsed: Duration) -> Option<f64> {
+    pub(super) fn pace(&self) -> Option<f64> {
         let (since, pictures_before) = match self.first {
-            Some((since, pictures)) if 1 < self.done.chunks => (since, pictures),
+            Some(first) if 1 < self.done.chunks => first,
             _ => (Duration::ZERO, 0),
         };
-        let seconds = elapsed.saturating_sub(since).as_secs_f64();
+        let seconds = self.latest.saturating_sub(since).as_secs_f64();
         let pictures = self.done.pictures - pictures_before;
         (0 < pictures && 0.0 < seconds).then(|| pictures as f64 / seconds)
     }
 
-    /// Seconds that the rest takes, once there is something to go by.
+    /// Seconds that the rest takes, once there is something to go by; `elapsed`
+    /// counts from the first pass on.
     pub(super) fn seconds_left(&self, elapsed: Duration) -> Option<f64> {
-        if let Some(pace) = self.pace(elapsed).filter(|_| 1 < self.done.chunks) {
-            return Some((self.pictures - self.done.pictures) as f64 / pace);
+        if let Some(pace) = self.pace().filter(|_| 1 < self.done.chunks) {
+            let after_latest = (self.pictures - self.done.pictures) as f64 / pace;
+            let since_latest = elapsed.saturating_sub(self.latest).as_secs_f64();
+            return Some((after_latest - since_latest).max(0.0));
         }
         let (done, all) = self.position();
         (0 < done).then(|| elapsed.as_secs_f64() * (all - done) as f64 / done as f64)
@@ -130,8 +137,10 @@ mod tests {
 
         estimate.chunk(21, Duration::from_secs(11));
 
-        assert_eq!(estimate.pace(Duration::from_secs(11)), Some(12.0));
+        assert_eq!(estimate.pace(), Some(12.0));
         assert_eq!(estimate.seconds_left(Duration::from_secs(11)), Some(939.0 / 12.0));
+        // While the third chunk is made, the pace stays and the time runs down.
+        assert_eq!(estimate.seconds_left(Duration::from_secs(12)), Some(939.0 / 12.0 - 1.0));
     }
 
     fn minute() -> Estimate {

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use model::Chunk;
-use video::{Picture, Sink};
+use video::{Format, Picture, Sink};
 
 use crate::{
     failure::Failure,
@@ -131,10 +131,12 @@ impl<'a> Recorder<'a> {
             reporter.tell(&Notice::Warning { message: &message });
         }
         if let Ending::Failed(failure) = ending {
-            return Err(match failure {
-                // Wrong files are found before the first picture.
-                Failure::Input(_) if kept.pictures == 0 => failure,
-                failure => failure.with(&format!("; {}", kept.text())),
+            // Wrong files are found before the first picture.
+            let is_known = matches!(failure, Failure::Input(_)) && kept.pictures == 0;
+            return Err(if is_known {
+                failure
+            } else {
+                failure.with(&format!("; {}", kept.text()))
             });
         }
         let making = first_pass.map_or(Duration::ZERO, |first| first.elapsed());
@@ -212,11 +214,10 @@ impl<'a> Recorder<'a> {
 
 /// A failed write, without its count: the finished file's is told instead.
 fn write_failure(error: video::Error) -> Failure {
-    match error {
-        video::Error::Write { target, reason, .. } => {
-            Failure::Machine(format!("cannot write {target}: {reason}"))
-        }
-        other => other.into(),
+    if let video::Error::Write { target, reason, .. } = error {
+        Failure::Machine(format!("cannot write {target}: {reason}"))
+    } else {
+        error.into()
     }
 }
 
@@ -236,10 +237,8 @@ impl Kept<'_> {
             return "nothing was written".to_owned();
         }
         let (output, asked) = (self.job.output.display(), self.job.length.pictures);
-        format!(
-            "{output} has the first {} of {asked} pictures ({:.1} s) and plays",
-            self.pictures,
-            self.seconds()
-        )
+        let (pictures, seconds) = (self.pictures, self.seconds());
+        let plays = if self.job.format == Format::PngFolder { "" } else { " and plays" };
+        format!("{output} has the first {pictures} of {asked} pictures ({seconds:.1} s){plays}")
     }
 }

@@ -332,7 +332,7 @@ fn warning(message: &str) -> String {
 
 fn progress(done: u64, all: u64, estimate: &Estimate, elapsed: Duration) -> String {
     let mut text = format!("{done}/{all} pictures");
-    if let Some(pace) = estimate.pace(elapsed) {
+    if let Some(pace) = estimate.pace() {
         text.push_str(&format!(", {pace:.1}/s"));
     }
     if let Some(seconds) = estimate.seconds_left(elapsed) {

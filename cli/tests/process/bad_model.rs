@@ -74,7 +74,7 @@ fn configurations_that_contradict_each_other_or_themselves_are_refused() {
         ("num_heads", json!(0), "num_heads"),
         ("qk_rope_head_dim", json!(14), "rope_axes_dim"),
         ("windows", json!(3), "windows"),
-        ("dim", json!("wide"), "dim"),
+        ("dim", json!("wide"), "expected usize"),
     ] {
         let model = ModelFolder::new();
         model.set(CONFIG, field, value);
@@ -117,11 +117,12 @@ fn pickle_that_would_run_something_is_refused() {
 #[test]
 fn window_that_does_not_fit_is_refused_before_loading() {
     let model = ModelFolder::new();
-    model.set(CONFIG, "window_frames", json!(100_000_000));
+    model.set(CONFIG, "window_frames", json!(1_000_000));
     // Were it loaded first, this would be found instead.
     model.remove(SHARD);
 
-    refused(&model, &["not enough memory", "are needed", "are available", "cache slots"]);
+    let parts = ["not enough memory", "are needed", "are available", "cache slots"];
+    refused_with(&model, &["--size", "512x512"], &parts);
 }
 
 #[test]
@@ -134,12 +135,16 @@ fn window_beyond_counting_is_refused() {
 
 /// Asserts that a video with this model fails and leaves nothing.
 fn refused(model: &ModelFolder, parts: &[&str]) {
+    refused_with(model, &[], parts);
+}
+
+fn refused_with(model: &ModelFolder, more: &[&str], parts: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     for output in ["a.mp4", "pictures/"] {
         let output = folder.path().join(output);
 
-        let outcome =
-            run(&mut generate("a red ball", &output, &["-s", "0.2", "--model", model.arg()]));
+        let options = ["-s", "0.2", "--model", model.arg()];
+        let outcome = run(generate("a red ball", &output, &options).args(more));
 
         outcome.failed(2, parts);
         assert_empty(folder.path());
@@ -154,8 +159,7 @@ fn torch_archive(pickle: &[u8]) -> Vec<u8> {
     // Version, flags, method, time and date are 0; the reader takes no checksum.
     let common = [&[0; 14][..], &size, &size, &name_bytes, &[0; 2]].concat();
     let local = [b"PK\x03\x04", &common[..], name, pickle].concat();
-    let directory =
-        [b"PK\x01\x02\0\0", &common[..], &[0; 14], name].concat();
+    let directory = [b"PK\x01\x02\0\0", &common[..], &[0; 14], name].concat();
     let [offset, directory_bytes] =
         [local.len(), directory.len()].map(|bytes| u32::try_from(bytes).unwrap().to_le_bytes());
     let end = [b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &directory_bytes[..], &offset, &[0; 2]].concat();

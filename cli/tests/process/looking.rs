@@ -23,7 +23,10 @@ fn plan_as_json_has_exact_bytes() {
     let plan: Value = serde_json::from_str(&run(&mut filmloom(&args)).succeeded().out).unwrap();
 
     assert_eq!((&plan["own_attention"], &plan["attention"]), (&"mla".into(), &"dense".into()));
-    assert_eq!((&plan["dense"]["row_bytes"], &plan["mla"]["row_bytes"]), (&6144.into(), &448.into()));
+    assert_eq!(
+        (&plan["dense"]["row_bytes"], &plan["mla"]["row_bytes"]),
+        (&6144.into(), &448.into())
+    );
     assert_eq!(plan["held"], plan["dense"]["memory"]);
 }
 
@@ -43,9 +46,12 @@ fn plan_of_a_folder_is_that_of_the_same_model_embedded() {
 #[test]
 fn inspect_shows_parts_and_what_is_missing() {
     let whole = run(&mut filmloom(&["model", "inspect"])).succeeded().out;
-    for expected in
-        ["mla, 56 numbers cached", "0 sink and 21 recent frames", "18,339,056", "128x128, 16 a second"]
-    {
+    for expected in [
+        "mla, 56 numbers cached",
+        "0 sink and 21 recent frames",
+        "18,339,056",
+        "128x128, 16 a second",
+    ] {
         assert!(whole.contains(expected), "{expected} in\n{whole}");
     }
 

@@ -70,7 +70,8 @@ fn prompt_changes_at_the_chunk_that_the_event_names() {
 
     let (plain, _) = make("plain/", &[]);
     let (kept, told) = make("kept/", &at);
-    let (run_again, told_again) = make("again/", &[&at[..], &["--prompt-switch", "recache"]].concat());
+    let (run_again, told_again) =
+        make("again/", &[&at[..], &["--prompt-switch", "recache"]].concat());
 
     // Chunk 2 begins with picture 21, the first chunk after 1 s (picture 16).
     for told in [told, told_again] {
@@ -157,7 +158,7 @@ fn existing_file_is_replaced_by_the_new_video() {
 }
 
 #[test]
-fn other_steps_give_another_video() {
+fn steps_and_size_change_the_video() {
     let folder = tempfile::tempdir().unwrap();
     let make = |name: &str, more: &[&str]| {
         let output = folder.path().join(name);
@@ -165,7 +166,12 @@ fn other_steps_give_another_video() {
         pngs(&output)
     };
 
-    let (one, two) = (make("a/", &[]), make("b/", &["--size", "48x32"]));
+    let [one, first, later] =
+        [make("a/", &[]), make("b/", &["--first-steps", "2"]), make("c/", &["--steps", "2"])];
+    let wide = make("d/", &["--size", "48x32"]);
 
-    assert_eq!((one[0].len(), two[0].len()), (32 * 32 * 3, 48 * 32 * 3));
+    // The first chunk has 9 pictures.
+    assert!(one[..9] != first[..9]);
+    assert!(one[..9] == later[..9] && one[9..] != later[9..]);
+    assert_eq!([one[0].len(), wide[0].len()], [32 * 32 * 3, 48 * 32 * 3]);
 }

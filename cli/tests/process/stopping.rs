@@ -53,7 +53,11 @@ fn signal_does_not_wait_for_a_pass() {
 }
 
 fn stop_after_chunk(command: &mut Command, chunk: u64, signal: &str) -> Run {
-    stop_after(command, |event| event["event"] == "chunk_committed" && event["chunk"] == chunk, signal)
+    stop_after(
+        command,
+        |event| event["event"] == "chunk_committed" && event["chunk"] == chunk,
+        signal,
+    )
 }
 
 /// Runs the command until `reached` an event, then sends the signal.

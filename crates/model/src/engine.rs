@@ -161,6 +161,11 @@ impl<B: Backend> Engine<B> {
         })
     }
 
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// The numeric class of everything this engine makes.
     pub fn class(&self) -> backend::Class {
         self.backend.class()
