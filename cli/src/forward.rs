@@ -220,6 +220,7 @@ impl Input {
         array.ok_or_else(|| self.problem(format!("tensor {name} is missing")))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other type holds token ids")]
     fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Error> {
         let tensor = self.required(name)?;
         let data = tensor.data();

@@ -8,9 +8,9 @@
 //!               └── bench      what this machine takes for it
 //! ```
 //!
-//! A command returns a [`failure::Failure`] or nothing; [`run`] alone turns it
+//! A command returns a `Failure` or nothing; [`run`] alone turns it
 //! into a line on the terminal and an exit status. What is printed, is printed
-//! by [`terminal`]: results on standard output, everything said about them on
+//! by `terminal`: results on standard output, everything said about them on
 //! standard error.
 //!
 //! Invariants: no input makes a command panic; a failure is one line that

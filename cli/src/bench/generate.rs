@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backend::{Backend, Cpu};
+use backend::Cpu;
 use model::{Engine, Event, Film, Request, sampler::Noise};
 use serde::Serialize;
 use video::{Fragmented, Picture, Sink};

@@ -90,8 +90,8 @@ impl Element for f32 {
     unsafe fn tile(level: Level, operand: Operand<'_, f32>, b: *const f32, out: &mut Out) {
         #[cfg(target_arch = "x86_64")]
         match level {
-            // SAFETY: passed on from the caller.
             Level::Avx512 | Level::Avx512Bf16 => {
+                // SAFETY: passed on from the caller.
                 return unsafe { x86::f32_avx512(operand, b, out) };
             }
             // SAFETY: passed on from the caller.
