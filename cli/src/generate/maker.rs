@@ -63,6 +63,8 @@ pub(super) enum Message {
     Made { chunk: Chunk, times: Times },
     /// The model gave up.
     Failed(Failure),
+    /// Nothing follows.
+    Ended,
 }
 
 /// Where a chunk's time went.
@@ -80,13 +82,32 @@ pub(super) fn channel() -> (SyncSender<Message>, Receiver<Message>) {
 
 /// Starts the thread.
 pub(super) fn start<B: Backend>(backend: Arc<B>, shoot: Shoot, sender: SyncSender<Message>) {
-    thread::spawn(move || {
-        let maker = Maker { shoot: &shoot, sender: &sender };
+    spawn(sender, move |sender| {
+        let maker = Maker { shoot: &shoot, sender };
         if let Err(Stop::Failed(failure)) = maker.run(backend) {
             // A receiver that is gone has said why already.
             let _ = sender.send(Message::Failed(failure));
         }
     });
+}
+
+/// Runs `work` on a thread whose last message is [`Message::Ended`], also if it
+/// panics. The channel itself does not tell: whoever listens for Ctrl-C keeps a
+/// sender too.
+fn spawn(sender: SyncSender<Message>, work: impl FnOnce(&SyncSender<Message>) + Send + 'static) {
+    thread::spawn(move || {
+        let farewell = Farewell(sender);
+        work(&farewell.0);
+    });
+}
+
+struct Farewell(SyncSender<Message>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // A receiver that is gone needs no farewell.
+        let _ = self.0.send(Message::Ended);
+    }
 }
 
 /// The failure of a maker that ended without a word, which is a bug of ours.
@@ -170,5 +191,23 @@ impl Maker<'_> {
 
     fn send(&self, message: Message) -> Result<(), Stop> {
         self.sender.send(message).map_err(|_| Stop::Unheard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+
+    use super::*;
+
+    #[test]
+    fn thread_that_breaks_off_says_so_while_others_keep_the_channel_open() {
+        let (sender, messages) = channel();
+        let _listener = sender.clone();
+
+        spawn(sender, |_| panic::resume_unwind(Box::new("a bug")));
+
+        let message = messages.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(message, Message::Ended), "{message:?}");
     }
 }

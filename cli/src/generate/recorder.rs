@@ -14,7 +14,7 @@ use crate::{
     generate::{
         estimate::Estimate,
         job::Job,
-        maker::{Message, Times},
+        maker::{self, Message, Times},
         report::{ChunkCommitted, Done, Notice, PassBegun, PromptSwitched, Reporter},
         summary::Stages,
     },
@@ -106,6 +106,7 @@ impl<'a> Recorder<'a> {
             }
             Message::Made { chunk, times } => self.keep(&chunk, times)?,
             Message::Failed(failure) => return Err(failure),
+            Message::Ended => return Err(maker::lost()),
         }
         Ok(())
     }

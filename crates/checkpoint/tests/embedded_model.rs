@@ -36,7 +36,7 @@ fn the_embedded_model_resolves_as_its_card_says() {
     };
     assert_eq!(model.sampler, expected);
     assert_eq!(model.vae.unwrap().dim_mult, [1, 2, 4, 4]);
-    assert_eq!(model.text_encoder.unwrap().vocabulary, 144);
+    assert_eq!(model.text_encoder.unwrap().vocabulary, 272);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn embedded_models_parts_have_as_many_parameters_as_their_files() {
     // Sums over the headers of models/mini/weights.
     let transformer = embedded_transformer();
     assert_eq!(parameters(&transformer, 0..8).total(), 18_339_056);
-    assert_eq!(text_encoder_parameters(&embedded_text_encoder()), 347_008);
+    assert_eq!(text_encoder_parameters(&embedded_text_encoder()), 363_392);
     assert_eq!(vae_decoder_parameters(&embedded_vae()), 1_543_983);
 }
 
@@ -295,7 +295,7 @@ fn embedded_transformer() -> Transformer {
 
 fn embedded_text_encoder() -> TextEncoder {
     TextEncoder {
-        vocabulary: 144,
+        vocabulary: 272,
         dim: 128,
         head_dim: 32,
         heads: 4,
