@@ -29,10 +29,11 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn empty_prompt_is_refused() {
+fn empty_prompt_is_refused_before_the_model_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     for prompt in ["", "  \n\t ", "&nbsp;"] {
-        let outcome = run(&mut generate(prompt, &folder.path().join("a.mp4"), &[]));
+        let output = folder.path().join("a.mp4");
+        let outcome = run(&mut generate(prompt, &output, &["--model", "no/such/folder"]));
 
         outcome.failed(2, &["the prompt is empty"]);
         assert_empty(folder.path());

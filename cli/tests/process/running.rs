@@ -1,6 +1,6 @@
 //! Seeds, threads, prompts and what is told about them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::Value;
 
@@ -174,4 +174,18 @@ fn steps_and_size_change_the_video() {
     assert!(one[..9] != first[..9]);
     assert!(one[..9] == later[..9] && one[9..] != later[9..]);
     assert_eq!([one[0].len(), wide[0].len()], [32 * 32 * 3, 48 * 32 * 3]);
+}
+
+#[test]
+fn video_is_finished_though_nobody_reads_its_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("a.mp4");
+    let mut command = generate("a red ball", &output, &["-s", "2", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    // Every event from now on is written into a closed pipe.
+    drop(child.stdout.take());
+
+    assert!(child.wait().unwrap().success());
+
+    assert_eq!(count(&output), 32);
 }
