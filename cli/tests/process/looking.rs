@@ -82,6 +82,8 @@ fn help_has_examples_and_the_version_is_told() {
         let help = run(&mut filmloom(args)).succeeded().out;
         assert!(help.contains("Examples:\n  filmloom "), "{help}");
     }
+    let help = run(&mut filmloom(&["plan", "--help"])).out;
+    assert!(plan::presets::NAMES.iter().all(|name| help.contains(name)), "{help}");
     let version = run(&mut filmloom(&["--version"])).succeeded().out;
     assert_eq!(version, format!("filmloom {}\n", env!("CARGO_PKG_VERSION")));
 }
