@@ -13,7 +13,7 @@ fix:
 demo:
     cargo run --release -- generate "a large red ball bounces over green hills" --seconds 5 -o demo.mp4
 
-# Where time and memory go, and the same model in PyTorch if it is installed.
+# Where time and memory go; then in turns with the same model in PyTorch, if it is installed.
 bench:
     cargo run --release -- bench generate
-    bench/pytorch/run.sh
+    bench/compare.sh
