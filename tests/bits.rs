@@ -14,7 +14,7 @@ const CHUNKS: u32 = 9;
 
 /// The classes of this machine, at a number of threads.
 fn classes(threads: usize) -> Vec<Cpu> {
-    [Some(Cpu::f32(threads)), Cpu::bf16(threads).ok()].into_iter().flatten().collect()
+    Cpu::classes().map(|class| Cpu::new(class, threads).unwrap()).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+use backend::{Class, Cpu, Dtype};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use plan::memory::Size;
 
@@ -155,8 +156,30 @@ pub(crate) enum Precision {
     Auto,
     /// Everything in f32: the reference.
     F32,
-    /// Factors in bf16, on processors with AVX512-BF16.
+    /// Factors in bf16: the fastest such class that this processor has.
     Bf16,
+    /// Factors in bf16, on processors with AVX512-BF16.
+    Bf16Avx512,
+    /// Factors in bf16, on processors with AMX.
+    Bf16Amx,
+}
+
+impl Precision {
+    /// The CPU in the class that this means here.
+    pub(crate) fn cpu(self, threads: usize) -> Result<Cpu, backend::Error> {
+        let bf16 = || {
+            let offered = Cpu::classes().filter(|class| class.activation() == Dtype::Bf16);
+            offered.last().unwrap_or(Class::CpuBf16Avx512)
+        };
+        let class = match self {
+            Self::Auto => Cpu::fastest_class(),
+            Self::F32 => Class::CpuF32,
+            Self::Bf16 => bf16(),
+            Self::Bf16Avx512 => Class::CpuBf16Avx512,
+            Self::Bf16Amx => Class::CpuBf16Amx,
+        };
+        Cpu::new(class, threads)
+    }
 }
 
 /// Numbers to store.

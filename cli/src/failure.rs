@@ -88,7 +88,7 @@ impl From<backend::Error> for Failure {
     fn from(error: backend::Error) -> Self {
         use backend::Error;
         match error {
-            Error::OddWidth { .. } | Error::NoBf16 => Self::Input(error.to_string()),
+            Error::OddWidth { .. } | Error::NoClass(_) => Self::Input(error.to_string()),
             Error::Memory { .. } | Error::Device(_) => Self::Machine(error.to_string()),
         }
     }

@@ -19,6 +19,8 @@ use model::{
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use crate::args::Precision;
+
 /// What a run of one part failed at. All of it is bad input but for
 /// [`Error::Write`].
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +109,8 @@ pub(crate) fn run(args: &ForwardArgs) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())
         .map_err(model::Error::from)?;
     let threads = args.threads.map_or_else(crate::system::threads, std::num::NonZeroUsize::get);
-    let cpu = Arc::new(if args.bf16 { Cpu::bf16(threads)? } else { Cpu::f32(threads) });
+    let precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
+    let cpu = Arc::new(precision.cpu(threads)?);
     let outputs = match args.part {
         Part::Text => text(&cpu, &checkpoint, &input)?,
         Part::Transformer => transformer(cpu, &checkpoint, &input, args.dump_cache)?,

@@ -9,7 +9,7 @@ mod parts;
 
 use std::{path::Path, sync::Arc};
 
-use backend::Cpu;
+use backend::{Cpu, Dtype};
 use case::{Case, Part};
 
 #[test]
@@ -21,12 +21,16 @@ fn every_part_matches_its_reference_in_the_f32_class() {
 }
 
 #[test]
-fn every_part_is_close_to_its_reference_in_the_bf16_class() {
-    let Ok(cpu) = Cpu::bf16(2) else {
-        return;
-    };
-    let cpu = Arc::new(cpu);
-    let failures = run_all(|case| {
+fn every_part_is_close_to_its_reference_in_every_bf16_class() {
+    let classes = Cpu::classes().filter(|class| class.activation() == Dtype::Bf16);
+    for class in classes {
+        let failures = bf16_failures(Arc::new(Cpu::new(class, 2).expect("an offered class")));
+        assert!(failures.is_empty(), "{}: {}", class.name(), failures.join("\n"));
+    }
+}
+
+fn bf16_failures(cpu: Arc<Cpu>) -> Vec<String> {
+    run_all(|case| {
         let tolerance = match case.part {
             Part::Vae | Part::Pipeline => BF16_PICTURES,
             Part::Transformer => BF16_VELOCITY,
@@ -37,8 +41,7 @@ fn every_part_is_close_to_its_reference_in_the_bf16_class() {
             Err(problem) if problem.contains("even width") => Ok(()),
             other => other,
         }
-    });
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    })
 }
 
 /// How far decoded pictures may be from the reference in bf16. Random decoders

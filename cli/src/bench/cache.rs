@@ -79,13 +79,7 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
     let size = plan::memory::Size { width: model.video.width, height: model.video.height };
     let frame = plan::memory::grid(transformer, vae, size)?;
     let threads = args.common.threads();
-    let cpu = || {
-        Ok::<_, Failure>(Arc::new(match args.precision {
-            Precision::Auto => Cpu::fastest(threads),
-            Precision::F32 => Cpu::f32(threads),
-            Precision::Bf16 => Cpu::bf16(threads)?,
-        }))
-    };
+    let cpu = || args.precision.cpu(threads).map(Arc::new);
     let mut arms = Vec::new();
     for mut config in [transformer.clone(), other] {
         config.window = transformer.window;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use video::{Fragmented, Picture, Sink};
 
 use crate::{
+    args::Precision,
     bench::{Common, Milliseconds, Times},
     failure::Failure,
     source, system, terminal,
@@ -29,6 +30,10 @@ pub(crate) struct GenerateBench {
     /// Folder of the model [default: the embedded one].
     #[arg(short, long, value_name = "DIR")]
     model: Option<std::path::PathBuf>,
+    /// Only this class, so that the peak memory is its own [default: every class
+    /// of this processor, in turns].
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     #[command(flatten)]
     common: Common,
 }
@@ -53,7 +58,7 @@ struct Figures {
 
 /// One class being measured.
 struct Arm<'a> {
-    name: &'static str,
+    engine: &'a Engine<Cpu>,
     film: Film<'a, Cpu>,
     sink: Fragmented<io::Sink>,
     size: (u32, u32),
@@ -70,10 +75,12 @@ struct Arm<'a> {
 pub(super) fn run(args: &GenerateBench) -> Result<(), Failure> {
     let threads = args.common.threads();
     let checkpoint = source::open(args.model.as_deref())?;
-    let cpus = [Some(Cpu::f32(threads)), Cpu::bf16(threads).ok()];
-    let engines = cpus
+    let cpus: Result<Vec<Cpu>, _> = match args.precision {
+        Some(precision) => precision.cpu(threads).map(|cpu| vec![cpu]),
+        None => Cpu::classes().map(|class| Cpu::new(class, threads)).collect(),
+    };
+    let engines = cpus?
         .into_iter()
-        .flatten()
         .map(|cpu| Engine::load(Arc::new(cpu), &checkpoint))
         .collect::<Result<Vec<_>, _>>()?;
     let mut arms = engines.iter().map(Arm::new).collect::<Result<Vec<_>, _>>()?;
@@ -98,7 +105,6 @@ impl<'a> Arm<'a> {
     fn new(engine: &'a Engine<Cpu>) -> Result<Self, Failure> {
         let model = engine.model();
         let (width, height) = (model.video.width, model.video.height);
-        let begun = Instant::now();
         let request = Request {
             prompt: engine.prompt(PROMPT)?,
             noise: Noise::Seed(0),
@@ -108,7 +114,6 @@ impl<'a> Arm<'a> {
             frames: None,
         };
         let film = engine.start(&request)?;
-        let text = begun.elapsed();
         let narrow = |side: usize| {
             u32::try_from(side).map_err(|_| Failure::Input(format!("pictures {side} wide")))
         };
@@ -116,12 +121,12 @@ impl<'a> Arm<'a> {
         let options =
             video::Options { width: size.0, height: size.1, pictures_per_second: model.video.fps };
         let mut arm = Self {
-            name: engine.class().name(),
+            engine,
             film,
             sink: Fragmented::new(io::sink(), &options)?,
             size,
             pictures: 0,
-            text: Times(vec![text]),
+            text: Times::default(),
             first_chunk: Times::default(),
             pass: Times::default(),
             commit: Times::default(),
@@ -140,9 +145,12 @@ impl<'a> Arm<'a> {
         Ok(arm)
     }
 
-    /// Times one chunk.
+    /// Times a prompt and one chunk.
     fn measure(&mut self) -> Result<(), Failure> {
         let mut begun = Instant::now();
+        self.engine.prompt(PROMPT)?;
+        self.text.add(begun.elapsed());
+
         let (mut passes, mut commit, mut decode) = (Vec::new(), Duration::ZERO, Duration::ZERO);
         let chunk = self.film.next_chunk(&mut |event| match event {
             Event::PassStarted { .. } | Event::DecodeStarted { .. } => begun = Instant::now(),
@@ -170,7 +178,7 @@ impl<'a> Arm<'a> {
         #[expect(clippy::cast_precision_loss, reason = "a chunk has a dozen pictures")]
         let pictures = self.pictures as f64;
         Figures {
-            mode: self.name.to_owned(),
+            mode: self.engine.class().name().to_owned(),
             threads,
             text: self.text.milliseconds(),
             first_chunk: self.first_chunk.milliseconds(),

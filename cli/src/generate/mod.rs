@@ -25,11 +25,11 @@ mod summary;
 
 use std::{sync::Arc, time::Instant};
 
-use backend::{Backend, Class, Cpu};
+use backend::{Backend, Class};
 use plan::memory::ElementBytes;
 
 use crate::{
-    args::{GenerateArgs, Precision},
+    args::GenerateArgs,
     failure::Failure,
     generate::{
         job::Job,
@@ -60,7 +60,7 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     let begun = Instant::now();
     let job = Job::new(args)?;
     let threads = args.threads.map_or_else(system::threads, usize::from);
-    let backend = Arc::new(cpu(args.precision, threads)?);
+    let backend = Arc::new(args.precision.cpu(threads)?);
     let class = backend.class();
     let memory = job.memory(element_bytes(class))?;
     let (sender, messages) = maker::channel();
@@ -91,20 +91,9 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     recorder.finish(ending)
 }
 
-fn cpu(precision: Precision, threads: usize) -> Result<Cpu, Failure> {
-    Ok(match precision {
-        Precision::Auto => Cpu::fastest(threads),
-        Precision::F32 => Cpu::f32(threads),
-        Precision::Bf16 => Cpu::bf16(threads)?,
-    })
-}
-
-/// What a class stores. Both keep the residual, and with it most of a pass'
+/// What a class stores. All keep the residual, and with it most of a pass'
 /// activations, in f32.
 fn element_bytes(class: Class) -> ElementBytes {
-    let stored = match class {
-        Class::CpuF32 => 4,
-        Class::CpuBf16 => 2,
-    };
+    let stored = class.activation().bytes();
     ElementBytes { weights: stored, cache: stored, activations: 4 }
 }

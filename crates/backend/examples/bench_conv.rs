@@ -1,10 +1,10 @@
 //! Speed of every convolution of a decoder, against this machine's peak.
 //!
 //! ```text
-//! cargo run --release -p filmloom-backend --example bench_conv -- [mini|wan] [f32|bf16] [threads]
+//! cargo run --release -p filmloom-backend --example bench_conv -- [mini|wan] [CLASS] [threads]
 //! ```
 //!
-//! `mini` is the embedded model at 128x128, `wan` a few layers of Wan2.1's VAE
+//! The class is `cpu-f32`, `cpu-bf16-avx512` or `cpu-bf16-amx`; `mini` is the embedded model at 128x128, `wan` a few layers of Wan2.1's VAE
 //! at 480x832. A row is one convolution of one picture: operations counted by
 //! the definition (two per weight and output, doubled pixels included), the time
 //! of the convolution, the rate, its share of the peak, and the time to fill the
@@ -16,7 +16,7 @@
 
 use std::{error::Error, time::Instant};
 
-use backend::{Activation, Backend, ConvKind, Cpu, Dtype, Epilogue, Grid, Weight};
+use backend::{Activation, Backend, Class, ConvKind, Cpu, Dtype, Epilogue, Grid, Weight};
 
 /// Name, times it occurs per frame, kind, rows, columns, channels, outputs, whether normed.
 type Layer = (&'static str, usize, ConvKind, usize, usize, usize, usize, bool);
@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let threads = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(2);
-    let cpu = if has("bf16") { Cpu::bf16(threads)? } else { Cpu::f32(threads) };
+    let class = Cpu::classes().find(|class| has(class.name())).unwrap_or(Class::CpuF32);
+    let cpu = Cpu::new(class, threads)?;
     let peak = peak(&cpu)?;
     println!("{} on {threads} threads, peak {peak:.0} GFLOP/s", cpu.class().name());
     println!("layer          calls  MFLOP    conv ms  GFLOP/s  share  fill ms");

@@ -12,7 +12,7 @@ use types::{Axis, Positions, Rope};
 
 /// Backends whose results must be the same to the bit.
 fn f32_family() -> Vec<Cpu> {
-    let levels = [Level::Avx2, Level::Avx512, Level::Avx512Bf16];
+    let levels = [Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
     let others = levels.into_iter().map(|level| Cpu::f32_at(1, level));
     [Cpu::f32_at(1, Level::Portable), Cpu::f32(3)].into_iter().chain(others).collect()
 }
@@ -26,12 +26,13 @@ fn check(exact: &[f64], f: impl Fn(&Cpu) -> Matrix) {
         assert_eq!(cpu.download(&f(cpu)).unwrap(), first, "{:?} x{}", cpu.level(), cpu.threads());
     }
     assert!(distance(&first, exact) < 2e-6, "f32 is off by {}", distance(&first, exact));
-    if let Ok(cpu) = Cpu::bf16(2) {
+    for class in Cpu::classes().filter(|class| class.activation() == Dtype::Bf16) {
+        let cpu = Cpu::new(class, 2).unwrap();
         let rounded = cpu.download(&f(&cpu)).unwrap();
         let distance = distance(&rounded, exact);
-        assert!(distance < 1.5e-2, "bf16 is off by {distance}");
-        let alone = Cpu::bf16(1).unwrap();
-        assert_eq!(alone.download(&f(&alone)).unwrap(), rounded, "bf16 on one thread");
+        assert!(distance < 1.5e-2, "{} is off by {distance}", class.name());
+        let alone = Cpu::new(class, 1).unwrap();
+        assert_eq!(alone.download(&f(&alone)).unwrap(), rounded, "{} alone", class.name());
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! task = one head, some queries          for each tile of 128 keys, in window order:
-//!   queries  [12 rows] x [keys panel]      scores    12 x 128, in registers and L1
+//!   queries  [tile's rows] x [keys panel]  scores    rows x 128, in registers and L1
 //!                                          running maximum, exp, running sum
-//!   weights  [12 x 128] x [values panel]   outputs  += weights x values
+//!   weights  [rows x 128] x [values panel] outputs  += weights x values
 //! at the end: outputs / sum
 //! ```
 //!
@@ -29,11 +29,12 @@ use crate::{
         Cpu,
         attention::source::{Kind, Tile},
         level::{Level, multiversion},
-        linear, math,
+        math,
+        memory::Aligned,
         panel::Panels,
         rows::join,
         tensor::{Matrix, Parts, Stored},
-        tile::{COLUMNS, Element, Operand, Out, ROWS},
+        tile::{COLUMNS, Element, Line, Operand, ROWS_MAX, Sums},
     },
     seam::{Dtype, Heads, Keys, Tensor},
 };
@@ -42,10 +43,8 @@ pub use source::Mla;
 
 /// Keys of a tile. A constant of the numeric class: changing it changes bits.
 const TILE_KEYS: usize = 128;
-/// Score panels of a tile.
-const SCORE_PANELS: usize = TILE_KEYS / COLUMNS;
-/// Queries of a task, unless more tasks are needed to occupy the threads.
-const TASK_ROWS_MAX: usize = 40 * ROWS;
+/// Tiles of queries of a task, unless more tasks are needed to occupy the threads.
+const TASK_TILES_MAX: usize = 40;
 
 /// See [`crate::Backend::attend`].
 pub(super) fn attend(
@@ -75,7 +74,9 @@ fn run<E: Stored + source::Weighted>(
     let shared = kind.shared_tiles(cpu);
 
     let tasks_per_head = (2 * cpu.pool.threads()).div_ceil(kind.heads());
-    let task_rows = tokens.div_ceil(tasks_per_head).next_multiple_of(ROWS).min(TASK_ROWS_MAX);
+    let height = E::tile_rows(cpu.level);
+    let task_rows = tokens.div_ceil(tasks_per_head).next_multiple_of(height);
+    let task_rows = task_rows.min(TASK_TILES_MAX * height);
     let splits = tokens.div_ceil(task_rows);
     let queries = E::of(queries);
     let target = Parts::new(E::of_mut(out));
@@ -100,17 +101,18 @@ fn run<E: Stored + source::Weighted>(
 
 /// The running softmax of some queries of one head.
 struct State<E> {
-    /// `[rows][key_width]`.
-    queries: Vec<E>,
+    /// `[rows, key_width]`.
+    queries: Aligned<E>,
     key_width: usize,
     /// Per row, the largest score so far, and the sum of `exp(score - maximum)`.
     maxima: Vec<f32>,
     sums: Vec<f32>,
-    /// Per 12 rows and panel of values, the weighted sum so far.
-    outputs: Vec<Out>,
-    value_panels: usize,
-    rows: usize,
-    weights: Vec<E>,
+    /// The weighted sums so far, `[rows, output_width]`, in whole panels.
+    outputs: Aligned<f32>,
+    output_width: usize,
+    /// Of one tile's queries, `[tile rows, TILE_KEYS]` each.
+    scores: Aligned<f32>,
+    weights: Aligned<E>,
 }
 
 impl<E: Stored + source::Weighted> State<E> {
@@ -121,61 +123,39 @@ impl<E: Stored + source::Weighted> State<E> {
         head: usize,
         rows: Range<usize>,
     ) -> Self {
-        let count = rows.len();
-        let value_panels = kind.attended_width().div_ceil(COLUMNS);
+        let (count, height) = (rows.len(), E::tile_rows(level));
+        let output_width = kind.attended_width().next_multiple_of(COLUMNS);
         Self {
             queries: kind.queries(level, queries, head, rows),
             key_width: kind.key_width(),
             maxima: vec![f32::NEG_INFINITY; count],
             sums: vec![0.0; count],
-            outputs: vec![[0.0; ROWS * COLUMNS]; count.div_ceil(ROWS) * value_panels],
-            value_panels,
-            rows: count,
-            weights: vec![E::default(); ROWS * TILE_KEYS],
+            outputs: Aligned::scratch(count * output_width),
+            output_width,
+            scores: Aligned::scratch(height * TILE_KEYS),
+            weights: Aligned::scratch(height * TILE_KEYS),
         }
     }
 
     fn attend(&mut self, level: Level, tile: &Tile<E>) {
-        for first in (0..self.rows).step_by(ROWS) {
-            let count = ROWS.min(self.rows - first);
-            let mut scores = [[0.0; ROWS * COLUMNS]; SCORE_PANELS];
-            for (panel, scores) in scores.iter_mut().enumerate().take(tile.score_panels()) {
-                let operand = Operand {
-                    a: self.queries[first * self.key_width..].as_ptr(),
-                    row_stride: self.key_width,
-                    taps: &[0],
-                    k: self.key_width,
-                    rows: count,
-                    columns: COLUMNS,
-                };
-                // SAFETY: `count` queries exist from `first` on, and the panel is whole.
-                unsafe { E::tile(level, operand, tile.key_panel(panel).as_ptr(), scores) };
-            }
-            let block = first / ROWS * self.value_panels;
-            let outputs = &mut self.outputs[block..block + self.value_panels];
-            let range = first..first + count;
+        // Whole panels of keys, so that a product's steps are long ones; keys
+        // that do not exist have no weight.
+        let padded = tile.keys.next_multiple_of(COLUMNS);
+        let rows = self.sums.len();
+        for first in (0..rows).step_by(E::tile_rows(level)) {
+            let range = first..rows.min(first + E::tile_rows(level));
+            let scores = &mut self.scores[..range.len() * TILE_KEYS];
+            let queries = &self.queries[first * self.key_width..range.end * self.key_width];
+            score(level, queries, self.key_width, tile, scores);
+
+            let outputs = first * self.output_width..range.end * self.output_width;
+            let outputs = &mut self.outputs[outputs];
             let (maxima, sums) = (&mut self.maxima[range.clone()], &mut self.sums[range]);
-            soften(level, &mut scores, tile.keys, maxima, sums, outputs);
-            let padded = tile.keys.next_multiple_of(2);
-            for row in 0..count {
-                let weights = &mut self.weights[row * TILE_KEYS..][..TILE_KEYS];
-                for (scores, weights) in scores.iter().zip(weights.chunks_exact_mut(COLUMNS)) {
-                    E::round(level, &scores[row * COLUMNS..][..COLUMNS], weights);
-                }
-            }
-            for (panel, output) in outputs.iter_mut().enumerate() {
-                let (values, columns) = tile.value_panel(panel);
-                let operand = Operand {
-                    a: self.weights.as_ptr(),
-                    row_stride: TILE_KEYS,
-                    taps: &[0],
-                    k: padded,
-                    rows: count,
-                    columns,
-                };
-                // SAFETY: `weights` has TILE_KEYS per row and the panel `padded` keys.
-                unsafe { E::tile(level, operand, values.as_ptr(), output) };
-            }
+            soften(level, scores, tile.keys, padded, maxima, sums, outputs);
+
+            let weights = &mut self.weights[..scores.len()];
+            E::round(level, scores, weights);
+            weigh(level, weights, padded, tile, outputs, self.output_width);
         }
     }
 
@@ -189,63 +169,101 @@ impl<E: Stored + source::Weighted> State<E> {
         target: &Parts<'_, E>,
     ) {
         let width = kind.attended_width();
-        let mut attended = vec![E::default(); self.rows * width];
-        for (row, line) in attended.chunks_exact_mut(width).enumerate() {
-            let inverse = 1.0 / self.sums[row];
-            for (panel, part) in line.chunks_mut(COLUMNS).enumerate() {
-                let output = &mut self.outputs[row / ROWS * self.value_panels + panel];
-                let values = &mut output[row % ROWS * COLUMNS..][..part.len()];
-                values.iter_mut().for_each(|value| *value *= inverse);
-                E::round(level, values, part);
-            }
+        let mut attended = Aligned::scratch(rows.len() * width);
+        let outputs = self.outputs.chunks_exact_mut(self.output_width);
+        for ((line, output), sum) in attended.chunks_exact_mut(width).zip(outputs).zip(&self.sums) {
+            let (output, inverse) = (&mut output[..width], 1.0 / sum);
+            output.iter_mut().for_each(|value| *value *= inverse);
+            E::round(level, output, line);
         }
         kind.store(level, head, rows, &attended, target);
     }
 }
 
+/// `scores = queries x keys`; queries have `width` channels.
+fn score<E: Element>(
+    level: Level,
+    queries: &[E],
+    width: usize,
+    tile: &Tile<E>,
+    scores: &mut [f32],
+) {
+    scores.fill(0.0);
+    let rows = scores.len() / TILE_KEYS;
+    assert_eq!(queries.len(), rows * width, "a query for every row of scores");
+    for panel in 0..tile.score_panels() {
+        let a = queries.as_ptr();
+        let operand = Operand { a, row_stride: width, taps: &[0], k: width, columns: COLUMNS };
+        let first = scores[panel * COLUMNS..].as_mut_ptr();
+        // SAFETY: as many queries as rows of scores exist; the panel is whole, and
+        // so are the 32 of a row's TILE_KEYS scores that begin here.
+        unsafe {
+            let sums = Sums { first, stride: TILE_KEYS, rows };
+            E::tile(level, operand, tile.key_panel(panel).as_ptr(), sums);
+        }
+    }
+}
+
+/// `outputs += weights x values`, over `keys` keys, a multiple of 32.
+fn weigh<E: Element>(
+    level: Level,
+    weights: &[E],
+    keys: usize,
+    tile: &Tile<E>,
+    outputs: &mut [f32],
+    stride: usize,
+) {
+    let rows = weights.len() / TILE_KEYS;
+    assert_eq!(outputs.len(), rows * stride, "an output for every row of weights");
+    for panel in 0..stride / COLUMNS {
+        let (values, columns) = tile.value_panel(panel);
+        let a = weights.as_ptr();
+        let operand = Operand { a, row_stride: TILE_KEYS, taps: &[0], k: keys, columns };
+        let first = outputs[panel * COLUMNS..].as_mut_ptr();
+        // SAFETY: a row of weights and the panel have TILE_KEYS keys; `columns` of a
+        // row's `stride` outputs begin here.
+        unsafe { E::tile(level, operand, values.as_ptr(), Sums { first, stride, rows }) };
+    }
+}
+
 multiversion! {
-    /// One tile's step of the running softmax: scores become weights, and what
-    /// was summed under a smaller maximum is scaled down.
+    /// One tile's step of the running softmax: of a row's TILE_KEYS scores, the
+    /// `padded` first become weights, and what was summed under a smaller
+    /// maximum is scaled down. Scores from `keys` on belong to no key.
     fn soften(
-        scores: &mut [Out; SCORE_PANELS],
+        scores: &mut [f32],
         keys: usize,
+        padded: usize,
         maxima: &mut [f32],
         sums: &mut [f32],
-        outputs: &mut [Out],
+        outputs: &mut [f32],
     ) {
         use std::f32::consts::LOG2_E;
-        for (row, (maximum, sum)) in maxima.iter_mut().zip(sums).enumerate() {
-            let line = row * COLUMNS..(row + 1) * COLUMNS;
-            // Keys that do not exist get no weight.
-            for key in keys..TILE_KEYS {
-                scores[key / COLUMNS][row * COLUMNS + key % COLUMNS] = f32::NEG_INFINITY;
-            }
+        let width = outputs.len() / sums.len();
+        let rows = scores.chunks_exact_mut(TILE_KEYS).zip(outputs.chunks_exact_mut(width));
+        for ((scores, output), (maximum, sum)) in rows.zip(maxima.iter_mut().zip(sums)) {
+            let scores = &mut scores[..padded];
+            scores[keys..].fill(f32::NEG_INFINITY);
             let mut lanes = [*maximum; 16];
-            for scores in scores.iter() {
-                for half in scores[line.clone()].as_chunks::<16>().0 {
-                    for (lane, &score) in lanes.iter_mut().zip(half) {
-                        *lane = if *lane < score { score } else { *lane };
-                    }
+            for scores in scores.as_chunks::<16>().0 {
+                for lane in 0..16 {
+                    lanes[lane] = lanes[lane].max(scores[lane]);
                 }
             }
-            let largest = join(lanes, |a, b| if a < b { b } else { a });
+            let largest = join(lanes, f32::max);
             let shift = -largest * LOG2_E;
             let mut lanes = [0.0_f32; 16];
-            for scores in scores.iter_mut() {
-                for half in scores[line.clone()].as_chunks_mut::<16>().0 {
-                    for (lane, score) in lanes.iter_mut().zip(half) {
-                        *score = math::exp2(score.mul_add(LOG2_E, shift));
-                        *lane += *score;
-                    }
+            for scores in scores.as_chunks_mut::<16>().0 {
+                for lane in 0..16 {
+                    scores[lane] = math::exp2(scores[lane].mul_add(LOG2_E, shift));
+                    lanes[lane] += scores[lane];
                 }
             }
             let added = join(lanes, |a, b| a + b);
             if *maximum < largest {
                 let factor = math::exp2(maximum.mul_add(LOG2_E, shift));
                 *sum = sum.mul_add(factor, added);
-                for output in outputs.iter_mut() {
-                    output[line.clone()].iter_mut().for_each(|output| *output *= factor);
-                }
+                output.iter_mut().for_each(|output| *output *= factor);
                 *maximum = largest;
             } else {
                 *sum += added;
@@ -263,25 +281,21 @@ fn product<E: Element + source::Weighted>(
     rows: usize,
     mut store: impl FnMut(usize, Range<usize>, &[f32]),
 ) {
+    let height = E::tile_rows(level);
+    let mut sums = [Line::ZERO; ROWS_MAX];
     for panel in 0..panels.count() {
         let (b, columns, range) = panels.panel(panel);
-        for first in (0..rows).step_by(ROWS) {
-            let count = ROWS.min(rows - first);
-            let mut sums = linear::start(&[0.0; COLUMNS], count, columns);
+        for first in (0..rows).step_by(height) {
+            let count = height.min(rows - first);
+            let sums = &mut sums[..count];
+            sums.fill(Line::ZERO);
             let last = (first + count - 1) * row_stride + panels.k;
             let a = &a[first * row_stride..last];
-            let operand = Operand {
-                a: a.as_ptr(),
-                row_stride,
-                taps: &[0],
-                k: panels.k,
-                rows: count,
-                columns,
-            };
+            let operand = Operand { a: a.as_ptr(), row_stride, taps: &[0], k: panels.k, columns };
             // SAFETY: the slice above covers every row; the panel is whole.
-            unsafe { E::tile(level, operand, b.as_ptr(), &mut sums) };
-            for (row, sums) in (first..first + count).zip(sums.chunks_exact(COLUMNS)) {
-                store(row, range.clone(), &sums[..range.len()]);
+            unsafe { E::tile(level, operand, b.as_ptr(), Sums::lines(sums)) };
+            for (row, sums) in (first..first + count).zip(sums) {
+                store(row, range.clone(), &sums.0[..range.len()]);
             }
         }
     }

@@ -21,14 +21,18 @@ use crate::{
     cpu::{
         Cpu,
         level::{Level, multiversion},
-        linear, math,
+        math,
         panel::Panels,
+        rounding,
         rows::{join, sum},
         tensor::{Data, Matrix, Parts},
-        tile::{Bf16, COLUMNS, Element, Operand, Out, ROWS},
+        tile::{Bf16, COLUMNS, Element, Line, Operand, Sums, VECTOR_ROWS},
     },
     seam::Tensor,
 };
+
+/// Queries that are worked on together: rows of a tile.
+const ROWS: usize = VECTOR_ROWS;
 
 /// See [`crate::Backend::attend_biased`].
 pub(super) fn attend(
@@ -56,7 +60,7 @@ pub(super) fn attend(
     };
     match &mut out.data {
         Data::F32(out) => job.run::<f32>(cpu, heads, out, |_, from, to| to.copy_from_slice(from)),
-        Data::Bf16(out) => job.run::<Bf16>(cpu, heads, out, linear::round),
+        Data::Bf16(out) => job.run::<Bf16>(cpu, heads, out, rounding::round),
     }
 }
 
@@ -99,8 +103,11 @@ impl Job<'_> {
         let at = |part: usize, token: usize, channel: usize| {
             self.qkv[token * self.stride + part * self.stride / 3 + head * self.width + channel]
         };
+        let room = "memory for a prompt's keys";
         let key_panels = Panels::<f32>::pack(keys, self.width, |key, i| at(1, self.seen[key], i));
+        let key_panels = key_panels.expect(room);
         let value_panels = Panels::<f32>::pack(self.width, keys, |i, key| at(2, self.seen[key], i));
+        let value_panels = value_panels.expect(room);
         let padded = keys.next_multiple_of(COLUMNS);
         let mut scores = vec![0.0; ROWS * padded];
         for first in (0..self.tokens).step_by(ROWS) {
@@ -113,21 +120,14 @@ impl Job<'_> {
             }
             for panel in 0..value_panels.count() {
                 let (values, columns, range) = value_panels.panel(panel);
-                let mut sums: Out = [0.0; ROWS * COLUMNS];
-                let operand = Operand {
-                    a: scores.as_ptr(),
-                    row_stride: padded,
-                    taps: &[0],
-                    k: keys,
-                    rows: rows.len(),
-                    columns,
-                };
+                let mut sums = [Line::ZERO; ROWS];
+                let sums = &mut sums[..rows.len()];
+                let a = scores.as_ptr();
+                let operand = Operand { a, row_stride: padded, taps: &[0], k: keys, columns };
                 // SAFETY: `scores` has `padded >= keys` per row; the panel has `keys` products.
-                unsafe { f32::tile(self.level, operand, values.as_ptr(), &mut sums) };
-                for (row, (sums, inverse)) in
-                    rows.clone().zip(sums.chunks_exact_mut(COLUMNS).zip(inverses))
-                {
-                    let line = &mut sums[..range.len()];
+                unsafe { f32::tile(self.level, operand, values.as_ptr(), Sums::lines(sums)) };
+                for (row, (sums, inverse)) in rows.clone().zip(sums.iter_mut().zip(inverses)) {
+                    let line = &mut sums.0[..range.len()];
                     line.iter_mut().for_each(|sum| *sum *= inverse);
                     store(row, range.clone(), line);
                 }
@@ -146,10 +146,11 @@ impl Job<'_> {
     ) {
         for panel in 0..key_panels.count() {
             let (keys, columns, range) = key_panels.panel(panel);
-            let mut sums: Out = [0.0; ROWS * COLUMNS];
-            for (row, sums) in rows.clone().zip(sums.chunks_exact_mut(COLUMNS)) {
+            let mut sums = [Line::ZERO; ROWS];
+            let sums = &mut sums[..rows.len()];
+            for (row, sums) in rows.clone().zip(&mut *sums) {
                 let bias = &self.bias[(head * self.tokens + row) * self.tokens..][..self.tokens];
-                for (sum, &key) in sums.iter_mut().zip(&self.seen[range.clone()]) {
+                for (sum, &key) in sums.0.iter_mut().zip(&self.seen[range.clone()]) {
                     *sum = bias[key];
                 }
             }
@@ -158,14 +159,13 @@ impl Job<'_> {
                 row_stride: self.stride,
                 taps: &[0],
                 k: self.width,
-                rows: rows.len(),
                 columns,
             };
             // SAFETY: these rows exist, each with `width` channels of this head; the panel is whole.
-            unsafe { f32::tile(self.level, operand, keys.as_ptr(), &mut sums) };
-            for (row, sums) in sums.chunks_exact(COLUMNS).enumerate().take(rows.len()) {
+            unsafe { f32::tile(self.level, operand, keys.as_ptr(), Sums::lines(sums)) };
+            for (row, sums) in sums.iter().enumerate() {
                 let line = &mut scores[row * padded + range.start..][..range.len()];
-                line.copy_from_slice(&sums[..range.len()]);
+                line.copy_from_slice(&sums.0[..range.len()]);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Convolutions of a causal VAE, without patch matrices.
 //!
-//! A tile of the product is up to twelve pixels of one row times a panel of
+//! A tile of the product is some pixels of one row times a panel of
 //! output channels. Pixels of a [`Volume`] stand side by side with their
 //! channels, so the three pixels under one row of the kernel are one run of
 //! `3 * channels` neighbouring elements: a 3x3x3 kernel is nine taps of the
@@ -34,13 +34,14 @@ use std::ops::Range;
 use crate::{
     cpu::{
         Cpu,
+        level::multiversion,
         panel::Panels,
         tensor::{Matrix, Parts, Stored},
-        tile::{Bf16, COLUMNS, Element, Operand, Out, ROWS},
+        tile::{Bf16, COLUMNS, Element, Line, Operand, ROWS_MAX, Sums},
         volume::Volume,
         winograd::{self, Winograd},
     },
-    seam::{Class, ConvKind, Grid, Tensor, Weight},
+    seam::{Class, ConvKind, Dtype, Error, Grid, Tensor, Weight},
 };
 
 /// Bytes of weights that stay in the second-level cache while rows pass by.
@@ -93,7 +94,12 @@ struct Kernel {
 }
 
 impl Conv {
-    pub(crate) fn load(class: Class, kind: ConvKind, weight: Weight<'_>, bias: &[f32]) -> Self {
+    pub(crate) fn load(
+        class: Class,
+        kind: ConvKind,
+        weight: Weight<'_>,
+        bias: &[f32],
+    ) -> Result<Self, Error> {
         let size = full_size(kind);
         let taps: usize = size.iter().product();
         let Weight { n, k, values } = weight;
@@ -109,14 +115,14 @@ impl Conv {
             ConvKind::DoubleTime | ConvKind::DoubleSpace => 1,
         };
         let kernels = kernels(kind);
-        let phases = match class {
-            Class::CpuF32 if kind == ConvKind::Causal3 && Winograd::fits(k / taps, n) => {
-                Phases::Winograd(Winograd::load(values, k / taps, n, bias))
+        let phases = match class.activation() {
+            Dtype::F32 if kind == ConvKind::Causal3 && Winograd::fits(k / taps, n) => {
+                Phases::Winograd(Winograd::load(values, k / taps, n, bias)?)
             }
-            Class::CpuF32 => Phases::F32(file.phases(&kernels, outputs, side, bias)),
-            Class::CpuBf16 => Phases::Bf16(file.phases(&kernels, outputs, side, bias)),
+            Dtype::F32 => Phases::F32(file.phases(&kernels, outputs, side, bias)?),
+            Dtype::Bf16 => Phases::Bf16(file.phases(&kernels, outputs, side, bias)?),
         };
-        Self { kind, channels: file.channels, n: outputs, side, phases }
+        Ok(Self { kind, channels: file.channels, n: outputs, side, phases })
     }
 
     /// Bytes held.
@@ -177,13 +183,19 @@ impl File<'_> {
         n: usize,
         side: usize,
         bias: &[f32],
-    ) -> Vec<Phase<E>> {
+    ) -> Result<Vec<Phase<E>>, Error> {
         kernels.iter().map(|kernel| self.phase(*kernel, n, side, bias)).collect()
     }
 
     /// Packs a kernel. Column `d * n + o` of its panels is output channel `o`
     /// of the pixel `d` places to the right.
-    fn phase<E: Element>(&self, kernel: Kernel, n: usize, side: usize, bias: &[f32]) -> Phase<E> {
+    fn phase<E: Element>(
+        &self,
+        kernel: Kernel,
+        n: usize,
+        side: usize,
+        bias: &[f32],
+    ) -> Result<Phase<E>, Error> {
         let pixel = self.channels.next_multiple_of(E::GROUP);
         let [frames, rows, columns] = kernel.size;
         let run = columns + side - 1;
@@ -197,12 +209,12 @@ impl File<'_> {
                 true => self.sum(&kernel, output, channel, [tap / rows, tap % rows, place - shift]),
                 false => 0.0,
             }
-        });
+        })?;
         let mut padded = vec![0.0; (side * n).next_multiple_of(COLUMNS)];
         for (column, value) in padded[..side * n].iter_mut().enumerate() {
             *value = bias[first + column % n];
         }
-        Phase { kernel, panels, bias: padded }
+        Ok(Phase { kernel, panels, bias: padded })
     }
 
     /// The sum of all weights that meet the pixel at `place` of the kernel.
@@ -332,8 +344,7 @@ impl<E: Stored> Job<'_, E> {
         let stride = side * self.volume.pixel;
         let groups = self.volume.grid.columns.div_ceil(side);
         // Tiles of nearly equal height: short ones do not fill the pipeline.
-        let height = groups.div_ceil(groups.div_ceil(ROWS));
-        let mut sums: Out = [0.0; ROWS * COLUMNS];
+        let height = groups.div_ceil(groups.div_ceil(E::tile_rows(self.cpu.level)));
         for first in (0..groups).step_by(height) {
             let rows = height.min(groups - first);
             let start = row * self.volume.row + first * stride;
@@ -345,20 +356,64 @@ impl<E: Stored> Job<'_, E> {
                 row_stride: stride,
                 taps: pass.taps,
                 k: pass.k,
-                rows,
                 columns: pass.width,
             };
-            for r in 0..rows {
-                self.start(pass, &mut sums[r * COLUMNS..], self.place(row, first + r, pass));
+            // SAFETY: the volume and the weights cover what the operand names, as
+            // just checked.
+            let tile = |sums| unsafe { E::tile(self.cpu.level, operand, pass.b.as_ptr(), sums) };
+            let last = self.place(row, first + rows - 1, pass);
+            match last.len() == pass.width {
+                true => self.tile_in_place(row, first..first + rows, pass, tile),
+                false => self.tile_aside(row, first..first + rows, pass, tile),
             }
-            // SAFETY: both slices cover what the operand names, as just checked.
-            unsafe { E::tile(self.cpu.level, operand, pass.b.as_ptr(), &mut sums) };
-            for r in 0..rows {
-                let place = self.place(row, first + r, pass);
-                // SAFETY: only this task writes this row of the output.
-                let out = unsafe { self.out.part(place) };
-                copy(&sums[r * COLUMNS..][..out.len()], out);
-            }
+        }
+    }
+
+    /// A tile whose columns are all there in the output: its sums stay there.
+    fn tile_in_place(
+        &self,
+        row: usize,
+        groups: Range<usize>,
+        pass: &Pass<'_, E>,
+        tile: impl Fn(Sums),
+    ) {
+        for group in groups.clone() {
+            // SAFETY: only this task reads or writes this row of the output.
+            let sums = unsafe { self.out.part(self.place(row, group, pass)) };
+            assert_eq!(sums.len(), pass.width, "columns of a row of sums");
+            self.start(pass, sums);
+        }
+        let stride = self.conv.side * self.phase.kernel.scale[2] * self.conv.n;
+        let places =
+            self.place(row, groups.start, pass).start..self.place(row, groups.end - 1, pass).end;
+        // SAFETY: as above; rows of a tile are `stride` apart, which leaves out what
+        // other panels and phases of this task write.
+        let first = unsafe { self.out.part(places) }.as_mut_ptr();
+        tile(Sums { first, stride, rows: groups.len() });
+    }
+
+    /// A tile that reaches over a pixel's channels or the end of a row.
+    fn tile_aside(
+        &self,
+        row: usize,
+        groups: Range<usize>,
+        pass: &Pass<'_, E>,
+        tile: impl Fn(Sums),
+    ) {
+        let mut sums = [Line::ZERO; ROWS_MAX];
+        let sums = &mut sums[..groups.len()];
+        // SAFETY: only this task reads or writes this row of the output.
+        let out = |group| unsafe { self.out.part(self.place(row, group, pass)) };
+        for (group, line) in groups.clone().zip(&mut *sums) {
+            let out = out(group);
+            let line = &mut line.0[..out.len()];
+            line.copy_from_slice(out);
+            self.start(pass, line);
+        }
+        tile(Sums::lines(sums));
+        for (group, line) in groups.zip(sums) {
+            let out = out(group);
+            out.copy_from_slice(&line.0[..out.len()]);
         }
     }
 
@@ -377,33 +432,34 @@ impl<E: Stored> Job<'_, E> {
         row * row_len + start..row * row_len + end
     }
 
-    /// Sets a row of sums to what the products are added to.
-    fn start(&self, pass: &Pass<'_, E>, sums: &mut [f32], place: Range<usize>) {
-        let sums = &mut sums[..place.len()];
-        let bias = &self.phase.bias[pass.columns.start..][..place.len()];
-        if pass.starts && !self.add {
-            copy(bias, sums);
-            return;
-        }
-        // SAFETY: only this task reads or writes this row of the output.
-        copy(unsafe { self.out.part(place) }, sums);
-        if pass.starts {
-            for (sum, bias) in sums.iter_mut().zip(bias) {
-                *sum += bias;
-            }
+    /// Makes a row of outputs what the products are added to: the bias, with the
+    /// residual that was there, or the sums of the block before.
+    #[inline(always)]
+    fn start(&self, pass: &Pass<'_, E>, sums: &mut [f32]) {
+        let bias = &self.phase.bias[pass.columns.start..][..sums.len()];
+        match (pass.starts, self.add) {
+            (false, _) => {}
+            (true, false) => set(sums, bias),
+            (true, true) => add(self.cpu.level, sums, bias),
         }
     }
 }
 
 /// Copies a row of a tile; whole panels without a call.
 #[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
+fn set(to: &mut [f32], from: &[f32]) {
     if let (Some(from), Some(to)) = (from.as_array::<32>(), to.as_mut_array::<32>()) {
         *to = *from;
     } else if let (Some(from), Some(to)) = (from.as_array::<16>(), to.as_mut_array::<16>()) {
         *to = *from;
     } else {
         to.copy_from_slice(from);
+    }
+}
+
+multiversion! {
+    fn add(sums: &mut [f32], bias: &[f32]) {
+        sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
     }
 }
 

@@ -6,6 +6,9 @@
 //! multiply-adds in one fixed order per output element, so the width of a
 //! vector register does not matter.
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::tile;
+
 /// Instruction sets a kernel is compiled for, each including the ones before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -18,6 +21,8 @@ pub enum Level {
     Avx512,
     /// AVX-512 with bf16 dot products.
     Avx512Bf16,
+    /// All of these, and bf16 products in matrix registers (AMX).
+    Amx,
 }
 
 impl Level {
@@ -31,16 +36,29 @@ impl Level {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            match (avx2, avx512, avx512 && is_x86_feature_detected!("avx512bf16")) {
-                (_, _, true) => Self::Avx512Bf16,
-                (_, true, _) => Self::Avx512,
-                (true, _, _) => Self::Avx2,
+            let bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+            match (avx2, avx512, bf16, bf16 && tile::amx::is_available()) {
+                (.., true) => Self::Amx,
+                (_, _, true, _) => Self::Avx512Bf16,
+                (_, true, ..) => Self::Avx512,
+                (true, ..) => Self::Avx2,
                 _ => Self::Portable,
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
         Self::Portable
     }
+}
+
+/// Whether AMD made the processor.
+pub(crate) fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        vendor.ebx == u32::from_le_bytes(*b"Auth")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Compiles a function for every [`Level`] and calls the best one.
@@ -68,8 +86,10 @@ macro_rules! multiversion {
             {
                 use $crate::cpu::level::Level;
                 match level {
-                    // SAFETY: levels are detected, so the processor has these features.
-                    Level::Avx512 | Level::Avx512Bf16 => return unsafe { avx512($($arg),*) },
+                    Level::Avx512 | Level::Avx512Bf16 | Level::Amx => {
+                        // SAFETY: levels are detected, so the processor has these features.
+                        return unsafe { avx512($($arg),*) };
+                    }
                     // SAFETY: as above.
                     Level::Avx2 => return unsafe { avx2($($arg),*) },
                     Level::Portable => {}

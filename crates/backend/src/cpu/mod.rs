@@ -3,8 +3,8 @@
 //! ```text
 //!  linear, attention, conv      which tiles to compute, on which thread
 //!  rows, frames, volume         norms, rotations, sampler arithmetic, causal history
-//!  tile, panel                  12 x 32 products in registers, packed weights
-//!  math, level, pool, tensor    exp and friends, CPU detection, threads, memory
+//!  tile, panel                  products in registers, packed weights
+//!  math, level, pool, memory    exp and friends, CPU detection, threads, memory
 //! ```
 //!
 //! Each operation runs at once: it returns when its result is there. Work is
@@ -18,9 +18,11 @@ mod frames;
 pub mod level;
 mod linear;
 pub(crate) mod math;
+mod memory;
 mod panel;
 mod pool;
 mod rotation;
+mod rounding;
 mod rows;
 mod tensor;
 mod tile;
@@ -56,28 +58,45 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A backend over `threads` threads (the caller's included) in the f32 class.
-    pub fn f32(threads: usize) -> Self {
-        Self { level: Level::detect(), class: Class::CpuF32, pool: Pool::new(threads) }
+    /// The classes that this processor can compute in.
+    pub fn classes() -> impl Iterator<Item = Class> {
+        let level = Level::detect();
+        let all = [Class::CpuF32, Class::CpuBf16Avx512, Class::CpuBf16Amx];
+        all.into_iter().filter(move |&class| lowest_level(class) <= level)
     }
 
-    /// A backend in the bf16 class.
+    /// The fastest of them.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NoBf16`] if the processor has no bf16 dot products.
-    pub fn bf16(threads: usize) -> Result<Self, Error> {
+    /// Vector dot products are only faster than f32 where a processor has them
+    /// at full width: on Zen 4 they take 0.67 of the time of f32, on an Intel
+    /// server with AMX 1.4 times as long (docs/measurements.md).
+    pub fn fastest_class() -> Class {
         match Level::detect() {
-            level @ Level::Avx512Bf16 => {
-                Ok(Self { level, class: Class::CpuBf16, pool: Pool::new(threads) })
-            }
-            Level::Portable | Level::Avx2 | Level::Avx512 => Err(Error::NoBf16),
+            Level::Amx => Class::CpuBf16Amx,
+            Level::Avx512Bf16 if level::is_amd() => Class::CpuBf16Avx512,
+            Level::Portable | Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => Class::CpuF32,
         }
     }
 
-    /// The fastest class of this processor.
-    pub fn fastest(threads: usize) -> Self {
-        Self::bf16(threads).unwrap_or_else(|_| Self::f32(threads))
+    /// A backend over `threads` threads (the caller's included) in this class.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoClass`] if the processor lacks its instructions.
+    pub fn new(class: Class, threads: usize) -> Result<Self, Error> {
+        let level = match class {
+            Class::CpuF32 => Level::detect(),
+            Class::CpuBf16Avx512 | Class::CpuBf16Amx => lowest_level(class),
+        };
+        match level <= Level::detect() {
+            true => Ok(Self { level, class, pool: Pool::new(threads) }),
+            false => Err(Error::NoClass(class)),
+        }
+    }
+
+    /// A backend in the f32 class, which every processor has.
+    pub fn f32(threads: usize) -> Self {
+        Self::f32_at(threads, Level::detect())
     }
 
     /// The f32 class with at most `level`'s instructions, to compare kernels.
@@ -94,6 +113,15 @@ impl Cpu {
     /// Threads in use.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+}
+
+/// The lowest level that has the instructions of a class.
+fn lowest_level(class: Class) -> Level {
+    match class {
+        Class::CpuF32 => Level::Portable,
+        Class::CpuBf16Avx512 => Level::Avx512Bf16,
+        Class::CpuBf16Amx => Level::Amx,
     }
 }
 
@@ -274,7 +302,7 @@ impl Backend for Cpu {
     }
 
     fn load_conv(&self, kind: ConvKind, weight: Weight<'_>, bias: &[f32]) -> Result<Conv, Error> {
-        Ok(Conv::load(self.class, kind, weight, bias))
+        Conv::load(self.class, kind, weight, bias)
     }
 
     fn conv(&self, volume: &Volume, weights: &Conv, add: bool, out: &mut Matrix) {

@@ -10,12 +10,18 @@
 
 use std::ops::Range;
 
-use crate::cpu::tile::{COLUMNS, Element};
+use crate::{
+    cpu::{
+        memory::Aligned,
+        tile::{COLUMNS, Element},
+    },
+    seam::Error,
+};
 
 /// A matrix of `n` columns and `k` products per column, in panels.
 #[derive(Debug)]
 pub(crate) struct Panels<E> {
-    data: Vec<E>,
+    data: Aligned<E>,
     /// Columns.
     pub(crate) n: usize,
     /// Products per column, all taps together.
@@ -25,9 +31,17 @@ pub(crate) struct Panels<E> {
 impl<E: Element> Panels<E> {
     /// Packs the matrix whose element for column `n` and product `k` is `at(n, k)`.
     /// `k` must be a multiple of the element's group.
-    pub(crate) fn pack(n: usize, k: usize, at: impl Fn(usize, usize) -> f32) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the system has no room.
+    pub(crate) fn pack(
+        n: usize,
+        k: usize,
+        at: impl Fn(usize, usize) -> f32,
+    ) -> Result<Self, Error> {
         assert!(k.is_multiple_of(E::GROUP), "{k} products cannot be grouped by {}", E::GROUP);
-        let mut data = vec![E::default(); panel_offset(n.div_ceil(16) * 16, k)];
+        let mut data = Aligned::<E>::zeroed(panel_offset(n.div_ceil(16) * 16, k))?;
         for panel in 0..panel_count(n) {
             let columns = panel_columns(n, panel);
             let out = &mut data[panel_offset(panel * COLUMNS, k)..];
@@ -38,7 +52,7 @@ impl<E: Element> Panels<E> {
                 }
             }
         }
-        Self { data, n, k }
+        Ok(Self { data, n, k })
     }
 
     /// Number of panels.
@@ -56,7 +70,7 @@ impl<E: Element> Panels<E> {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
-        size_of_val(self.data.as_slice()) as u64
+        size_of_val(&*self.data) as u64
     }
 }
 
@@ -78,7 +92,7 @@ mod tests {
     use super::*;
     use crate::cpu::{
         level::Level,
-        tile::{Bf16, Operand, Out, ROWS},
+        tile::{Bf16, Line, Operand, Sums},
     };
 
     #[test]
@@ -89,11 +103,12 @@ mod tests {
             let offsets: Vec<usize> = (0..taps).map(|tap| tap * 2).collect();
             let a: Vec<f32> = wave(rows * row_stride + 2 * taps);
             let b = wave(n * taps * k);
-            let panels = Panels::<f32>::pack(n, taps * k, |column, i| b[column * taps * k + i]);
+            let panels =
+                Panels::<f32>::pack(n, taps * k, |column, i| b[column * taps * k + i]).unwrap();
 
             let run = |level| product(level, &a, row_stride, &offsets, k, rows, &panels);
             let expected = run(Level::Portable);
-            for level in [Level::Avx2, Level::Avx512, Level::Avx512Bf16] {
+            for level in [Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx] {
                 if level <= Level::detect() {
                     assert_eq!(run(level), expected, "{level:?} {rows}x{n}x{k}x{taps}");
                 }
@@ -114,7 +129,7 @@ mod tests {
             wave(rows * k).into_iter().map(|x| Bf16::from_f32(x).to_f32()).collect();
         let a: Vec<Bf16> = exact.iter().map(|&x| Bf16::from_f32(x)).collect();
         let b = wave(n * k);
-        let panels = Panels::<Bf16>::pack(n, k, |column, i| b[column * k + i]);
+        let panels = Panels::<Bf16>::pack(n, k, |column, i| b[column * k + i]).unwrap();
         let out = product(Level::Avx512Bf16, &a, k, &[0], k, rows, &panels);
         for r in 0..rows {
             for column in 0..n {
@@ -141,13 +156,13 @@ mod tests {
         let mut result = vec![0.0; rows * panels.n];
         for index in 0..panels.count() {
             let (b, columns, range) = panels.panel(index);
-            let mut out: Out = [0.0; ROWS * COLUMNS];
-            let operand = Operand { a: a.as_ptr(), row_stride, taps, k, rows, columns };
+            let mut out = vec![Line::ZERO; rows];
+            let operand = Operand { a: a.as_ptr(), row_stride, taps, k, columns };
             // SAFETY: the test's slices cover what the operand names.
-            unsafe { E::tile(level, operand, b.as_ptr(), &mut out) };
+            unsafe { E::tile(level, operand, b.as_ptr(), Sums::lines(&mut out)) };
             for r in 0..rows {
                 for column in range.clone() {
-                    result[r * panels.n + column] = out[r * COLUMNS + column - range.start];
+                    result[r * panels.n + column] = out[r].0[column - range.start];
                 }
             }
         }

@@ -9,6 +9,7 @@ use crate::{
         Cpu,
         level::multiversion,
         math,
+        rounding::round,
         tensor::{Data, Matrix, Parts},
         tile::{Bf16, Element},
     },
@@ -194,7 +195,7 @@ pub(super) fn rows_from(
                 for row in block_rows(block) {
                     line(row, &mut wide);
                     // SAFETY: every row belongs to one block.
-                    super::linear::round(cpu.level, &wide, unsafe { parts.part(place(row)) });
+                    round(cpu.level, &wide, unsafe { parts.part(place(row)) });
                 }
             });
         }

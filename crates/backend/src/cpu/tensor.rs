@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use crate::{
-    cpu::tile::{Bf16, Element},
+    cpu::{
+        memory::Aligned,
+        tile::{Bf16, Element},
+    },
     seam::{Dtype, Error, Tensor},
 };
 
@@ -18,8 +21,8 @@ pub struct Matrix {
 /// The elements of a matrix.
 #[derive(Debug)]
 pub(crate) enum Data {
-    F32(Vec<f32>),
-    Bf16(Vec<Bf16>),
+    F32(Aligned<f32>),
+    Bf16(Aligned<Bf16>),
 }
 
 impl Tensor for Matrix {
@@ -43,8 +46,8 @@ impl Matrix {
     pub(crate) fn zeros(rows: usize, columns: usize, dtype: Dtype) -> Result<Self, Error> {
         let len = rows.checked_mul(columns).ok_or(Error::Memory { bytes: u64::MAX })?;
         let data = match dtype {
-            Dtype::F32 => Data::F32(zeroed(len)?),
-            Dtype::Bf16 => Data::Bf16(zeroed(len)?),
+            Dtype::F32 => Data::F32(Aligned::zeroed(len)?),
+            Dtype::Bf16 => Data::Bf16(Aligned::zeroed(len)?),
         };
         Ok(Self { rows, columns, data })
     }
@@ -70,7 +73,7 @@ impl Matrix {
 
     pub(crate) fn to_f32(&self) -> Vec<f32> {
         match &self.data {
-            Data::F32(data) => data.clone(),
+            Data::F32(data) => data.to_vec(),
             Data::Bf16(data) => data.iter().map(|x| x.to_f32()).collect(),
         }
     }
@@ -120,18 +123,6 @@ impl Matrix {
             Data::Bf16(_) => panic!("an f32 tensor is needed here"),
         }
     }
-}
-
-/// Zeroed memory whose pages are only touched when first written.
-fn zeroed<T: Element>(len: usize) -> Result<Vec<T>, Error> {
-    let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| isize::try_from(bytes).is_ok());
-    let Some(bytes) = bytes else { return Err(Error::Memory { bytes: u64::MAX }) };
-    // `vec!` of zeros asks the system for zero pages; a refusal must not abort
-    // the process, so the size is tried first.
-    let mut probe: Vec<T> = Vec::new();
-    probe.try_reserve_exact(len).map_err(|_| Error::Memory { bytes: bytes as u64 })?;
-    drop(probe);
-    Ok(vec![T::default(); len])
 }
 
 /// A slice that tasks of one parallel region write in disjoint parts.

@@ -26,7 +26,9 @@ use crate::{
     cpu::{
         Cpu,
         level::{Level, multiversion},
-        linear, math, rows,
+        math,
+        rounding::round,
+        rows,
         tensor::{Data, Matrix, Parts, Stored},
         tile::{Bf16, Element},
     },
@@ -185,13 +187,15 @@ fn place<E: Placed>(
                 let to = start_to + range.start * pixel..start_to + range.end * pixel;
                 // SAFETY: rows of a volume are disjoint, and so are segments of a row.
                 let out = unsafe { parts.part(to) };
-                let Some(gamma) = gamma else {
-                    place_pixels(channels, x, out, |x, out| E::plain(cpu.level, x, out));
-                    continue;
+                let x = match gamma {
+                    None => x,
+                    Some(gamma) => {
+                        let normed = &mut normed[..x.len()];
+                        norm_silu(cpu.level, x, gamma, normed);
+                        normed
+                    }
                 };
-                let normed = &mut normed[..x.len()];
-                norm_pixels(cpu.level, x, gamma, normed);
-                place_pixels(channels, normed, out, |x, out| E::silu(cpu.level, x, out));
+                place_pixels(channels, x, out, |x, out| E::round(cpu.level, x, out));
             }
         }
     });
@@ -200,45 +204,18 @@ fn place<E: Placed>(
 /// An element type that pixels can be placed in.
 trait Placed: Stored {
     /// Rounds values to this type.
-    fn plain(level: Level, x: &[f32], out: &mut [Self]);
-
-    /// Rounds the SiLU of values to this type.
-    fn silu(level: Level, x: &[f32], out: &mut [Self]);
+    fn round(level: Level, x: &[f32], out: &mut [Self]);
 }
 
 impl Placed for f32 {
-    fn plain(_level: Level, x: &[f32], out: &mut [Self]) {
+    fn round(_level: Level, x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
-    }
-
-    fn silu(level: Level, x: &[f32], out: &mut [Self]) {
-        silu_f32(level, x, out);
     }
 }
 
 impl Placed for Bf16 {
-    fn plain(level: Level, x: &[f32], out: &mut [Self]) {
-        linear::round(level, x, out);
-    }
-
-    fn silu(level: Level, x: &[f32], out: &mut [Self]) {
-        silu_bf16(level, x, out);
-    }
-}
-
-multiversion! {
-    fn silu_f32(x: &[f32], out: &mut [f32]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = math::silu(x);
-        }
-    }
-}
-
-multiversion! {
-    fn silu_bf16(x: &[f32], out: &mut [Bf16]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = Bf16::from_f32(math::silu(x));
-        }
+    fn round(level: Level, x: &[f32], out: &mut [Self]) {
+        round(level, x, out);
     }
 }
 
@@ -261,11 +238,11 @@ fn place_pixels<E: Element>(
 }
 
 multiversion! {
-    /// Normalises up to [`SEGMENT_PIXELS`] pixels.
+    /// The SiLU of up to [`SEGMENT_PIXELS`] normalised pixels.
     ///
     /// Sixteen channels at a time: a loop over all channels of a pixel is too
     /// short for the compiler's idea of a vector loop.
-    fn norm_pixels(x: &[f32], gamma: &[f32], out: &mut [f32]) {
+    fn norm_silu(x: &[f32], gamma: &[f32], out: &mut [f32]) {
         let channels = gamma.len();
         let root = root(channels);
         let mut scales = [0.0_f32; SEGMENT_PIXELS];
@@ -282,11 +259,11 @@ multiversion! {
             let (gamma, gamma_rest) = gamma.as_chunks::<16>();
             for ((out, x), gamma) in out.iter_mut().zip(x).zip(gamma) {
                 for lane in 0..16 {
-                    out[lane] = x[lane] * scale * gamma[lane];
+                    out[lane] = math::silu(x[lane] * scale * gamma[lane]);
                 }
             }
             for ((out, x), gamma) in out_rest.iter_mut().zip(x_rest).zip(gamma_rest) {
-                *out = x * scale * gamma;
+                *out = math::silu(x * scale * gamma);
             }
         }
     }

@@ -32,12 +32,14 @@ use crate::{
         level::multiversion,
         panel::Panels,
         tensor::{Matrix, Parts},
-        tile::{COLUMNS, Element, Operand, Out, ROWS},
+        tile::{Element, Line, Operand, Sums, VECTOR_ROWS},
         volume::Volume,
     },
-    seam::{Grid, Tensor},
+    seam::{Error, Grid, Tensor},
 };
 
+/// Squares that are worked on together: rows of a tile.
+const ROWS: usize = VECTOR_ROWS;
 /// Channels are transformed in groups of this many.
 const LANES: usize = 16;
 /// Places of a transformed square, on one side and together.
@@ -84,7 +86,12 @@ impl Winograd {
     }
 
     /// Transforms a kernel `[n, channels, 3, 3, 3]`.
-    pub(super) fn load(values: &[f32], channels: usize, n: usize, bias: &[f32]) -> Self {
+    pub(super) fn load(
+        values: &[f32],
+        channels: usize,
+        n: usize,
+        bias: &[f32],
+    ) -> Result<Self, Error> {
         let mut transformed = vec![0.0; POSITIONS * n * channels * TIMES];
         let (kernels, _) = values.as_chunks::<9>();
         for (kernel, g) in kernels.iter().enumerate() {
@@ -100,8 +107,8 @@ impl Winograd {
                     values[(column * channels + channel) * TIMES + time]
                 })
             })
-            .collect();
-        Self { channels, n, weights, bias: [bias, bias].concat() }
+            .collect::<Result<_, _>>()?;
+        Ok(Self { channels, n, weights, bias: [bias, bias].concat() })
     }
 
     /// Bytes held.
@@ -162,7 +169,7 @@ struct Scratch {
 /// Products of a line of positions. Aligned to cache lines, as all scratch is:
 /// vectors of 64 bytes that straddle two of them take twice the time.
 #[repr(align(64))]
-struct Products([Out; SIDE]);
+struct Products([[Line; ROWS]; SIDE]);
 
 /// The first `len` values that begin at a cache line; grows the memory if needed.
 fn aligned(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
@@ -205,21 +212,17 @@ impl Job<'_> {
             let row = self.volume.row;
             spread_line(level, cells, &starts[..count], row, channels, line, pixels);
             for panel in 0..self.winograd.weights[0].count() {
-                let mut products = Products([[0.0; ROWS * COLUMNS]; SIDE]);
+                let mut products = Products([[Line::ZERO; ROWS]; SIDE]);
                 let (_, width, columns) = self.winograd.weights[0].panel(panel);
                 for (place, sums) in products.0.iter_mut().enumerate() {
                     let (b, ..) = self.winograd.weights[SIDE * line + place].panel(panel);
                     let a = &pixels[place * ROWS * k..(place + 1) * ROWS * k];
-                    let operand = Operand {
-                        a: a.as_ptr(),
-                        row_stride: k,
-                        taps: &[0],
-                        k,
-                        rows: count,
-                        columns: width,
-                    };
+                    let operand =
+                        Operand { a: a.as_ptr(), row_stride: k, taps: &[0], k, columns: width };
                     // SAFETY: `a` has twelve rows of `k` elements; the panel is whole.
-                    unsafe { Element::tile(level, operand, b.as_ptr(), sums) };
+                    unsafe {
+                        Element::tile(level, operand, b.as_ptr(), Sums::lines(&mut sums[..count]))
+                    };
                 }
                 let outputs = &mut outputs[columns.start..];
                 gather_line(level, &products.0, count, columns.len(), line, n, outputs);
@@ -336,7 +339,7 @@ multiversion! {
 multiversion! {
     /// Adds line `line` of the products to `A^T M A` of every square, `[2, 2, n]`.
     fn gather_line(
-        products: &[Out; SIDE],
+        products: &[[Line; ROWS]; SIDE],
         squares: usize,
         columns: usize,
         line: usize,
@@ -347,7 +350,7 @@ multiversion! {
             for column in (0..columns).step_by(LANES) {
                 let mut line_products = [[0.0; LANES]; SIDE];
                 for (product, out) in line_products.iter_mut().zip(products) {
-                    *product = load(out, square * COLUMNS + column);
+                    *product = load(&out[square].0, column);
                 }
                 let pair = gather(line_products);
                 for (place, lanes) in pair.into_iter().enumerate() {

@@ -31,7 +31,9 @@ pub enum Class {
     CpuF32,
     /// Factors in bf16, sums in f32 by the processor's bf16 dot products
     /// (AVX512-BF16); residual rounded to bf16 after every layer.
-    CpuBf16,
+    CpuBf16Avx512,
+    /// The same with products in matrix registers (AMX), whose sums round otherwise.
+    CpuBf16Amx,
 }
 
 impl Class {
@@ -39,7 +41,8 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Self::CpuF32 => "cpu-f32",
-            Self::CpuBf16 => "cpu-bf16-avx512",
+            Self::CpuBf16Avx512 => "cpu-bf16-avx512",
+            Self::CpuBf16Amx => "cpu-bf16-amx",
         }
     }
 
@@ -47,7 +50,7 @@ impl Class {
     pub fn activation(self) -> Dtype {
         match self {
             Self::CpuF32 => Dtype::F32,
-            Self::CpuBf16 => Dtype::Bf16,
+            Self::CpuBf16Avx512 | Self::CpuBf16Amx => Dtype::Bf16,
         }
     }
 }
@@ -68,8 +71,8 @@ pub enum Error {
         width: usize,
     },
     /// Use the f32 class on this machine.
-    #[error("this processor has no bf16 dot products (AVX512-BF16), use f32")]
-    NoBf16,
+    #[error("this processor lacks the instructions of {}, use f32", .0.name())]
+    NoClass(Class),
     /// The device is lost for this process.
     #[error("device failed: {0}")]
     Device(String),

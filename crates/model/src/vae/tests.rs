@@ -153,5 +153,5 @@ fn configs() -> Vec<Vae> {
 }
 
 fn classes(threads: usize) -> Vec<Cpu> {
-    [Some(Cpu::f32(threads)), Cpu::bf16(threads).ok()].into_iter().flatten().collect()
+    Cpu::classes().map(|class| Cpu::new(class, threads).unwrap()).collect()
 }

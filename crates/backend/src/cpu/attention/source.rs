@@ -11,13 +11,14 @@ use crate::{
         Cpu,
         attention::{TILE_KEYS, product},
         level::Level,
-        linear,
+        memory::Aligned,
         panel::{Panels, panel_columns},
         rotation::{Rotation, rotate},
+        rounding,
         tensor::{Parts, Stored},
         tile::{Bf16, COLUMNS, Element},
     },
-    seam::{Class, Error, Heads, Keys, MlaPath, MlaShape, Tensor, Weight},
+    seam::{Class, Dtype, Error, Heads, Keys, MlaPath, MlaShape, Tensor, Weight},
 };
 
 /// MLA's up-projections, per head and in the orientation its path needs.
@@ -54,13 +55,13 @@ impl Mla {
         let MlaShape { heads, kv_rank, nope, rope, value } = shape;
         assert_eq!((k_up.n, k_up.k), (heads * nope, kv_rank), "k_up of MLA");
         assert_eq!((v_up.n, v_up.k), (heads * value, kv_rank), "v_up of MLA");
-        let up = match class {
-            Class::CpuF32 => Up::F32(Projections::pack(shape, path, k_up, v_up)),
-            Class::CpuBf16 => {
+        let up = match class.activation() {
+            Dtype::F32 => Up::F32(Projections::pack(shape, path, k_up, v_up)?),
+            Dtype::Bf16 => {
                 if let Some(width) = [kv_rank, nope, rope, value].into_iter().find(|w| w % 2 == 1) {
                     return Err(Error::OddWidth { width });
                 }
-                Up::Bf16(Projections::pack(shape, path, k_up, v_up))
+                Up::Bf16(Projections::pack(shape, path, k_up, v_up)?)
             }
         };
         Ok(Self { shape, path, up })
@@ -68,7 +69,12 @@ impl Mla {
 }
 
 impl<E: Element> Projections<E> {
-    fn pack(shape: MlaShape, path: MlaPath, k_up: Weight<'_>, v_up: Weight<'_>) -> Self {
+    fn pack(
+        shape: MlaShape,
+        path: MlaPath,
+        k_up: Weight<'_>,
+        v_up: Weight<'_>,
+    ) -> Result<Self, Error> {
         let MlaShape { heads, kv_rank, nope, value, .. } = shape;
         let key = (0..heads).map(|head| {
             let at =
@@ -81,7 +87,10 @@ impl<E: Element> Projections<E> {
         let value = |head: usize| {
             Panels::pack(value, kv_rank, |n, k| v_up.values[(head * value + n) * kv_rank + k])
         };
-        Self { key: key.collect(), value: (0..heads).map(value).collect() }
+        Ok(Self {
+            key: key.collect::<Result<_, _>>()?,
+            value: (0..heads).map(value).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -118,7 +127,7 @@ impl Weighted for Bf16 {
 
     #[inline(always)]
     fn round(level: Level, from: &[f32], to: &mut [Self]) {
-        linear::round(level, from, to);
+        rounding::round(level, from, to);
     }
 }
 
@@ -128,16 +137,17 @@ pub(super) struct Tile<E> {
     /// Rows in use.
     pub(super) keys: usize,
     /// Panels of 32 keys.
-    key: Vec<E>,
+    key: Aligned<E>,
     key_width: usize,
     /// Panels of 32 (or 16) value columns.
-    value: Vec<E>,
+    value: Aligned<E>,
     value_width: usize,
 }
 
 impl<E: Element> Tile<E> {
     pub(super) fn empty() -> Self {
-        Self { keys: 0, key: Vec::new(), key_width: 0, value: Vec::new(), value_width: 0 }
+        let (key, value) = (Aligned::scratch(0), Aligned::scratch(0));
+        Self { keys: 0, key, key_width: 0, value, value_width: 0 }
     }
 
     pub(super) fn score_panels(&self) -> usize {
@@ -156,10 +166,8 @@ impl<E: Element> Tile<E> {
     fn reset(&mut self, keys: usize, key_width: usize, value_width: usize) {
         self.keys = keys;
         (self.key_width, self.value_width) = (key_width, value_width);
-        self.key.clear();
-        self.key.resize(TILE_KEYS * key_width, E::default());
-        self.value.clear();
-        self.value.resize(TILE_KEYS * value_width.next_multiple_of(16), E::default());
+        clear(&mut self.key, TILE_KEYS * key_width);
+        clear(&mut self.value, TILE_KEYS * value_width.next_multiple_of(16));
     }
 
     /// Puts part of key `index`, from channel `first` on.
@@ -183,6 +191,15 @@ impl<E: Element> Tile<E> {
                 slot[index % E::GROUP] = value;
             }
         }
+    }
+}
+
+/// Makes memory `len` zeros.
+fn clear<E: Element>(memory: &mut Aligned<E>, len: usize) {
+    if memory.len() == len {
+        memory.fill(E::default());
+    } else {
+        *memory = Aligned::scratch(len);
     }
 }
 
@@ -347,23 +364,25 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
         queries: &[E],
         head: usize,
         rows: Range<usize>,
-    ) -> Vec<E> {
+    ) -> Aligned<E> {
         let (width, stride) = (self.query_width(), self.heads() * self.query_width());
         let own = |row: usize| &queries[row * stride + head * width..][..width];
-        let Form::Absorb { shape, up } = &self.form else {
-            return rows.flat_map(own).copied().collect();
-        };
         let key_width = self.key_width();
-        let mut absorbed = vec![E::default(); rows.len() * key_width];
-        for (row, line) in rows.clone().zip(absorbed.chunks_exact_mut(key_width)) {
+        let mut finished = Aligned::scratch(rows.len() * key_width);
+        let lines = rows.clone().zip(finished.chunks_exact_mut(key_width));
+        let Form::Absorb { shape, up } = &self.form else {
+            lines.for_each(|(row, line)| line.copy_from_slice(own(row)));
+            return finished;
+        };
+        for (row, line) in lines {
             line[shape.kv_rank..].copy_from_slice(&own(row)[shape.nope..]);
         }
         let first = &queries[rows.start * stride + head * width..];
         product(level, first, stride, &up.key[head], rows.len(), |row, columns, sums| {
-            let line = &mut absorbed[row * key_width..][columns];
+            let line = &mut finished[row * key_width..][columns];
             E::round(level, sums, line);
         });
-        absorbed
+        finished
     }
 
     /// Writes a head's attended rows to the output.

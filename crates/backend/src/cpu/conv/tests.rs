@@ -37,18 +37,19 @@ fn every_kind_equals_its_definition() {
 
 #[test]
 fn bf16_multiplies_what_bf16_holds() {
-    let Ok(cpu) = Cpu::bf16(2) else { return };
-    for kind in [ConvKind::Causal3, ConvKind::DoubleTime] {
-        for size in SIZES {
-            let case = Case::new(kind, size, true);
-            let round = |x| math::from_bf16(math::to_bf16(x));
-            case.check(&case.run(&cpu, 1), &case.exact(round), 1e-4);
+    for cpu in bf16_family(2) {
+        for kind in [ConvKind::Causal3, ConvKind::DoubleTime] {
+            for size in SIZES {
+                let case = Case::new(kind, size, true);
+                let round = |x| math::from_bf16(math::to_bf16(x));
+                case.check(&case.run(&cpu, 1), &case.exact(round), 1e-4);
+            }
         }
-    }
-    for size in SIZES {
-        // Here sums of weights are rounded, so the definition is met only roughly.
-        let case = Case::new(ConvKind::DoubleSpace, size, true);
-        case.check(&case.run(&cpu, 1), &case.exact(|x| x), 1e-2);
+        for size in SIZES {
+            // Here sums of weights are rounded, so the definition is met only roughly.
+            let case = Case::new(ConvKind::DoubleSpace, size, true);
+            case.check(&case.run(&cpu, 1), &case.exact(|x| x), 1e-2);
+        }
     }
 }
 
@@ -62,13 +63,18 @@ fn bits_do_not_depend_on_threads_levels_or_frames_at_once() {
                 assert_eq!(case.run(&Cpu::f32(3), together), expected, "{kind:?} {size:?}");
             }
             assert_eq!(case.run(&Cpu::f32_at(2, Level::Portable), 1), expected);
-            if let Ok(cpu) = Cpu::bf16(1) {
-                let expected = case.run(&cpu, 1);
-                let cpu = Cpu::bf16(2).unwrap();
-                assert_eq!(case.run(&cpu, size[0]), expected, "{kind:?} {size:?}");
+            for (alone, two) in bf16_family(1).into_iter().zip(bf16_family(2)) {
+                let expected = case.run(&alone, 1);
+                assert_eq!(case.run(&two, size[0]), expected, "{kind:?} {size:?}");
             }
         }
     }
+}
+
+/// One backend for each bf16 class of this machine.
+fn bf16_family(threads: usize) -> Vec<Cpu> {
+    let classes = Cpu::classes().filter(|class| class.activation() == Dtype::Bf16);
+    classes.map(|class| Cpu::new(class, threads).unwrap()).collect()
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! f32 to bf16.
+
+use crate::cpu::{
+    level::{Level, multiversion},
+    math,
+    tile::Bf16,
+};
+
+/// Rounds to bf16, to nearest even. Where the processor has an instruction for
+/// it, that is used, which takes subnormals for zero.
+pub(crate) fn round(level: Level, from: &[f32], to: &mut [Bf16]) {
+    #[cfg(target_arch = "x86_64")]
+    if level >= Level::Avx512Bf16 {
+        // SAFETY: levels are detected, so the processor has these features.
+        return unsafe { round_avx512(from, to) };
+    }
+    round_plain(level, from, to);
+}
+
+multiversion! {
+    fn round_plain(from: &[f32], to: &mut [Bf16]) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = Bf16(math::to_bf16(from));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn round_avx512(from: &[f32], to: &mut [Bf16]) {
+    use std::arch::x86_64::*;
+    assert_eq!(from.len(), to.len(), "a value for every place");
+    for first in (0..from.len()).step_by(16) {
+        let count = (from.len() - first).min(16);
+        let mask = u16::MAX >> (16 - count);
+        // SAFETY: the mask keeps to the `count` elements that both slices have here;
+        // `Bf16` is the 16 bits of a bf16.
+        unsafe {
+            let wide = _mm512_maskz_loadu_ps(mask, from.as_ptr().add(first));
+            let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(wide));
+            _mm256_mask_storeu_epi16(to.as_mut_ptr().add(first).cast(), mask, narrow);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::tile::Element;
+
+    #[test]
+    fn the_instruction_rounds_as_the_plain_code_does() {
+        let mut bits = 1_u32;
+        let values: Vec<f32> = std::iter::repeat_with(|| {
+            bits = bits.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            f32::from_bits(bits)
+        })
+        .filter(|x| !x.is_subnormal() && !x.is_nan())
+        .take(10_007)
+        .chain([0.0, -0.0, f32::INFINITY, 1.003_906_3, 1.011_718_8, f32::MAX])
+        .collect();
+        let mut rounded = vec![Bf16::default(); values.len()];
+        round(Level::detect(), &values, &mut rounded);
+        for (x, rounded) in values.iter().zip(rounded) {
+            assert_eq!(rounded, Bf16::from_f32(*x), "{x}");
+        }
+        let mut rounded = [Bf16::default()];
+        round(Level::detect(), &[f32::NAN], &mut rounded);
+        assert!(rounded[0].to_f32().is_nan());
+    }
+}
