@@ -13,7 +13,6 @@ fix:
 demo:
     cargo run --release -- generate "a large red ball bounces over green hills" --seconds 5 -o demo.mp4
 
-# Where time and memory go; then in turns with the same model in PyTorch, if it is installed.
-bench:
-    cargo run --release -- bench generate
-    bench/compare.sh
+# Where time and memory go, in one table with the same model in PyTorch if `python` has it.
+bench python="python3":
+    python3 bench/compare.py --python {{python}}

@@ -8,11 +8,13 @@ besides the chunk, the commit pass, and the streaming decode to 12 pictures. The
 ten guided steps (each run twice), commit and decode, without a window. Modes take turns inside
 every repeat, so a busy moment of the machine hits all alike. One JSON line per mode, times in
 milliseconds as {"median", "min"}; `error` is the relative difference of one pass's velocity and of
-the decoded pictures from the first float32 mode. Compiled modes need a C++ compiler.
+the decoded pictures from the first mode; `peak_memory_bytes` is of the whole process, all its modes
+together. Compiled modes need a C++ compiler.
 """
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -147,6 +149,7 @@ def report(modes, text_times, a):
         line |= {f"{part}_ms": milliseconds(times) for part, times in mode.times.items()}
         line["pictures_per_second"] = round(12 / statistics.median(mode.times["chunk"]), 1)
         line["error"] = {"velocity": float(f"{errors[0]:.1e}"), "pictures": float(f"{errors[1]:.1e}")}
+        line["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         line["torch"], line["load_average"] = torch.__version__, round(os.getloadavg()[0], 1)
         print(json.dumps(line), flush=True)
 
