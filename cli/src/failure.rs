@@ -104,6 +104,7 @@ impl From<model::Error> for Failure {
             | Error::Passes(_)
             | Error::Text(_)
             | Error::Shape { .. }
+            | Error::Axes { .. }
             | Error::Size { .. } => Self::Input(error.to_string()),
             Error::Pass { .. } | Error::NotResident { .. } => Self::Machine(error.to_string()),
         }

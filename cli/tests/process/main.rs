@@ -8,6 +8,7 @@
 mod bad_input;
 mod bad_model;
 mod formats;
+mod forward;
 mod full_disk;
 mod looking;
 mod running;

@@ -25,6 +25,16 @@ pub enum Error {
         /// The input's shape.
         found: Vec<usize>,
     },
+    /// An input has another number of axes. Correct the input.
+    #[error("{what} have shape {found:?}, [{axes}] is needed")]
+    Axes {
+        /// What has the wrong axes.
+        what: &'static str,
+        /// Names of the axes.
+        axes: &'static str,
+        /// The input's shape.
+        found: Vec<usize>,
+    },
     /// The pass does not fit the job or the stage. Drop it.
     #[error("pass refused: {problem}")]
     Pass {

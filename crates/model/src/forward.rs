@@ -110,7 +110,7 @@ pub fn vae<B: Backend>(
     let opened = checkpoint.open_vae()?;
     let z_dim = opened.config.z_dim;
     let &[channels, frames, rows, columns] = latents.shape.as_slice() else {
-        return Err(shape("axes of latents", vec![4], vec![latents.shape.len()]));
+        return Err(axes("latents", &latents.shape));
     };
     if channels != z_dim || latents.values.is_empty() {
         return Err(shape("latents", vec![z_dim, 1, rows, columns], latents.shape.clone()));
@@ -203,7 +203,7 @@ pub fn transformer<B: Backend>(
     let opened = checkpoint.open_transformer(None)?;
     let config = opened.config;
     let &[channels, frames, rows, columns] = input.noisy.shape.as_slice() else {
-        return Err(shape("axes of noisy", vec![4], vec![input.noisy.shape.len()]));
+        return Err(axes("noisy frames", &input.noisy.shape));
     };
     let [_, patch_rows, patch_columns] = config.patch;
     if channels != config.in_channels
@@ -344,6 +344,10 @@ fn rotated<B: Backend>(
     };
     backend.finish_queries(&keys, &finish, &mut out);
     Ok(backend.download(&out)?)
+}
+
+fn axes(what: &'static str, found: &[usize]) -> Error {
+    Error::Axes { what, axes: "channels, frames, rows, columns", found: found.to_vec() }
 }
 
 fn shape(what: &'static str, expected: Vec<usize>, found: Vec<usize>) -> Error {

@@ -1,0 +1,130 @@
+//! `model forward`, file in and file out, against the golden cases.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::support::{assert_empty, filmloom, run};
+
+/// How far an output may be from its reference, by norm, in f32.
+const TOLERANCE: f64 = 1e-4;
+
+#[test]
+fn every_part_gives_the_reference_numbers_from_file_to_file() {
+    for (part, case, more) in [
+        ("text", "text-one-head", &[][..]),
+        ("transformer", "mla-paper-form", &["--dump-cache"]),
+        ("transformer", "dense-cache-pt", &["--dump-cache"]),
+        ("transformer", "wan-odd-grid", &[]),
+        ("vae", "vae-early-time", &[]),
+        ("pipeline", "pipeline-renoise", &[]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("got.safetensors");
+
+        run(forward(part, case, &input(case), &output).args(more)).succeeded();
+
+        let got = tensors(&fs::read(&output).unwrap());
+        let want = tensors(&fs::read(golden(case).join("out.safetensors")).unwrap());
+        for (name, (shape, want)) in want {
+            let (got_shape, got) = &got[&name];
+            assert_eq!(got_shape, &shape, "{case}: shape of {name}");
+            let error = distance(got, &want);
+            assert!(error < TOLERANCE, "{case}: {name} is off by {error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "one file and no other");
+    }
+}
+
+#[test]
+fn decoding_frame_by_frame_gives_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = "vae-three-levels";
+    let decode = |name: &str, more: &[&str]| {
+        let output = folder.path().join(name);
+        run(forward("vae", case, &input(case), &output).args(more)).succeeded();
+        fs::read(output).unwrap()
+    };
+
+    assert!(decode("whole", &[]) == decode("streamed", &["--stream"]));
+}
+
+#[test]
+fn cached_rows_are_only_written_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("got.safetensors");
+
+    let case = "mla-paper-form";
+    run(&mut forward("transformer", case, &input(case), &output)).succeeded();
+
+    let names: Vec<String> = tensors(&fs::read(&output).unwrap()).into_keys().collect();
+    assert_eq!(names, ["velocity"]);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written() {
+    let (folder, inputs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = folder.path().join("got.safetensors");
+    let refuse = |input: &Path, parts: &[&str]| {
+        run(&mut forward("vae", "vae-three-levels", input, &output)).failed(2, parts);
+        assert_empty(folder.path());
+    };
+    let write = |name: &str, bytes: Vec<u8>| {
+        let path = inputs.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let one = |name: &str, dtype, shape: &[usize], bytes: &[u8]| {
+        let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+        safetensors::serialize([(name, view)], None).unwrap()
+    };
+
+    refuse(&inputs.path().join("absent"), &["absent"]);
+    refuse(&write("text", b"no tensors".to_vec()), &["text"]);
+    let other = one("pictures", Dtype::F32, &[1], &[0; 4]);
+    refuse(&write("other", other), &["other", "latents", "missing"]);
+    let bytes = one("latents", Dtype::U8, &[4], &[0; 4]);
+    refuse(&write("bytes", bytes), &["latents", "U8", "F32"]);
+    let flat = one("latents", Dtype::F32, &[2, 2], &[0; 16]);
+    refuse(&write("flat", flat), &["latents", "[2, 2]"]);
+}
+
+fn forward(part: &str, case: &str, input: &Path, output: &Path) -> Command {
+    let mut command = filmloom(&["model", "forward", "--part", part, "--model"]);
+    command.arg(golden(case).join("model"));
+    command.arg("--input").arg(input).arg("--output").arg(output);
+    command
+}
+
+fn input(case: &str) -> PathBuf {
+    golden(case).join("in.safetensors")
+}
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/cases").join(case)
+}
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+fn tensors(file: &[u8]) -> Tensors {
+    let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+    let file = SafeTensors::deserialize(file).unwrap();
+    let tensor = |(name, tensor): (String, TensorView<'_>)| {
+        assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
+        let values = tensor.data().as_chunks().0.iter().map(value).collect();
+        (name, (tensor.shape().to_vec(), values))
+    };
+    file.tensors().into_iter().map(tensor).collect()
+}
+
+fn distance(got: &[f32], want: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let pairs = got.iter().zip(want);
+    let error = norm(&mut pairs.map(|(&got, &want)| f64::from(got) - f64::from(want)));
+    error / norm(&mut want.iter().map(|&want| f64::from(want)))
+}
