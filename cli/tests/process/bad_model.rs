@@ -74,7 +74,8 @@ fn configurations_that_contradict_each_other_or_themselves_are_refused() {
         ("num_heads", json!(0), "num_heads"),
         ("qk_rope_head_dim", json!(14), "rope_axes_dim"),
         ("windows", json!(3), "windows"),
-        ("dim", json!("wide"), "expected usize"),
+        ("dim", json!("wide"), "field `dim`: invalid type: string \"wide\", expected usize"),
+        ("rope_axes_dim", json!([8, 4, "4"]), "field `rope_axes_dim[2]`"),
     ] {
         let model = ModelFolder::new();
         model.set(CONFIG, field, value);

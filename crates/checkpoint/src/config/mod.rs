@@ -66,12 +66,19 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] if a key is missing, unknown to `T`, or of another type.
+    /// [`Error::Config`] if a field is of another type than `T`'s, [`Error::Json`]
+    /// if one is missing or unknown to `T`.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         let mut object = self.object.clone();
         object.retain(|key, _| !key.starts_with('_'));
-        serde_json::from_value(Value::Object(object))
-            .map_err(|error| Error::Json { file: self.name.clone(), problem: error.to_string() })
+        serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+            let (field, problem) = (error.path().to_string(), error.inner().to_string());
+            // Of a field that is missing or unknown the message says the name itself.
+            match field.as_str() {
+                "." => Error::Json { file: self.name.clone(), problem },
+                _ => self.error(&field, problem),
+            }
+        })
     }
 
     /// An error about `field`.
