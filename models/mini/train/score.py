@@ -3,6 +3,7 @@
     python score.py --video ball.mp4 --prompt "a large red ball bounces over green hills"      # or a folder of 000001.png ...
     python score.py --test                                                                     # judge the judge
     python score.py --weights ../weights --out scores                                          # roll out and judge many prompts
+    python score.py --weights ../weights --engine ../../../target/release/filmloom             # the same, made by the engine
 
 The renderer knows the truth, so it is used to look.  Around each judged time a window of six seconds is taken.  The empty
 background is rendered (its free phase fitted), what differs from it is foreground, its connected parts are the objects.  A part is
@@ -18,6 +19,8 @@ import json
 import math
 import os
 import random
+import subprocess
+import tempfile
 import time
 
 import torch
@@ -537,7 +540,7 @@ def prompt_sets(single, several):
 
 
 @torch.no_grad()
-def make_videos(weights, prompts, seconds, dev, guidance, seed=0, at_once=16):
+def make_videos(weights, prompts, seconds, dev, guidance, first_steps, seed=0, at_once=16):
     """Roll all prompts out in one batch -> generator of uint8 videos in order"""
     from rollout import decode_video, rollout
     from text import encode_text, tokenize
@@ -546,10 +549,21 @@ def make_videos(weights, prompts, seconds, dev, guidance, seed=0, at_once=16):
     start = time.time()
     ctx = dit.context(encode_text(enc, *tokenize(tok, prompts, dev)))
     null = dit.context(encode_text(enc, *tokenize(tok, [""], dev)))
-    z = rollout(dit, ctx, round(seconds * FPS / 12), seed=seed, null_ctx=null, first_guidance=guidance)
+    z = rollout(dit, ctx, round(seconds * FPS / 12), first_steps=first_steps, seed=seed, null_ctx=null, first_guidance=guidance)
     print(f"{len(prompts)} prompts rolled out in {time.time() - start:.1f} s", flush=True)
     for i in range(0, len(prompts), at_once):
         yield from decode_video(vae, z[i:i + at_once], mean, std)
+
+
+def engine_videos(engine, weights, prompts, seconds, seed):
+    """What `filmloom generate` makes of the prompts, as it does by default -> generator of uint8 videos in order"""
+    start = time.time()
+    for p in prompts:
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "pictures", "")
+            subprocess.run([engine, "generate", p, "--model", weights, "--seconds", str(seconds), "--seed", str(seed), "-q", "-o", out], check=True)
+            yield read_video(out)
+    print(f"{len(prompts)} prompts made by {engine} in {time.time() - start:.1f} s", flush=True)
 
 
 def sheet(videos, path, seconds=(0, 1, 2, 5, 10, 20, 30, 40, 50, 59)):
@@ -567,10 +581,15 @@ def evaluate(a):
     sets = {k: v for k, v in sets.items() if v}
     prompts = [p for ps in sets.values() for p in ps]
     jobs, pictures = [], []
-    for p, video in zip(prompts, make_videos(a.weights, prompts, a.seconds, dev, a.guidance)):
+    if a.engine:
+        videos, how = engine_videos(a.engine, a.weights, prompts, a.seconds, a.seed), "filmloom generate"
+    else:
+        videos = make_videos(a.weights, prompts, a.seconds, dev, a.guidance, a.first_steps, a.seed)
+        how = f"PyTorch, first chunk: guidance {a.guidance}, {a.first_steps} steps"
+    for p, video in zip(prompts, videos):
         jobs.append(([(t, s, x.clone()) for t, s, x in windows(video)], p))
         pictures.append(video[::FPS].clone())
-    start, text, at = time.time(), [f"{a.weights}, first-chunk guidance {a.guidance}"], 0
+    start, text, at = time.time(), [f"made by {how}; seed {a.seed}"], 0
     results = spread(_job, jobs, a.workers)
     print(f"judged in {time.time() - start:.1f} s", flush=True)
     for name, ps in sets.items():
@@ -648,11 +667,14 @@ def main():
     ap.add_argument("--test", action="store_true")
     ap.add_argument("--count", type=int, default=45, help="prompts of --test")
     ap.add_argument("--weights", help="exported folder to roll out and judge")
+    ap.add_argument("--engine", help="make the videos with this filmloom binary instead of PyTorch")
     ap.add_argument("--out", default="scores")
     ap.add_argument("--single", type=int, default=45)
     ap.add_argument("--several", type=int, default=24)
     ap.add_argument("--seconds", type=float, default=60)
     ap.add_argument("--guidance", type=float, default=2.5, help="on the first chunk")
+    ap.add_argument("--first_steps", type=int, default=10, help="of the first chunk")
+    ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--workers", type=int, default=os.cpu_count())
     ap.add_argument("--json", action="store_true")
     a = ap.parse_args()

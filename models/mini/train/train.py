@@ -37,18 +37,21 @@ def arguments():
     ap.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
     ap.add_argument("--seconds", type=float, default=1400, help="length of the whole schedule, start-up included")
     ap.add_argument("--steps", type=int, default=10 ** 9)
-    ap.add_argument("--batch", type=int, default=18, help="clips per step")
+    ap.add_argument("--batch", type=int, default=14, help="clips per step")
     ap.add_argument("--chunks", type=int, default=12, help="chunks per clip")
-    ap.add_argument("--first_batch", type=int, default=384, help="first chunks of other clips per step")
-    ap.add_argument("--first_weight", type=float, default=0.8)
+    ap.add_argument("--first_batch", type=int, default=512, help="first chunks of other clips per step")
+    ap.add_argument("--first_weight", type=float, default=1.0)
     ap.add_argument("--lr", type=float, default=1.2e-3)
     ap.add_argument("--wd", type=float, default=0.02)
-    ap.add_argument("--ema", type=float, default=0.999)
-    ap.add_argument("--object_weight", type=float, default=3.0, help="extra loss weight on objects at t = 0")
+    ap.add_argument("--ema", type=float, default=0.998)
+    ap.add_argument("--object_weight", type=float, default=5.0, help="extra loss weight on objects at t = 0")
+    ap.add_argument("--counts", type=float, nargs=3, default=(0.5, 0.3, 0.2), help="shares of clips with one, two, three objects")
+    ap.add_argument("--first_counts", type=float, nargs=3, default=(0.6, 0.25, 0.15), help="the same for the first chunks")
+    ap.add_argument("--turning", type=float, default=0.15, help="share of single objects made to spin, with a shape whose angle can be seen")
     ap.add_argument("--grid", type=float, default=0.6, help="share of samples at the sampler's own times")
     ap.add_argument("--own_from", type=float, default=0.35, help="progress from which contexts are the model's own")
     ap.add_argument("--own", type=float, default=0.5, help="share of steps with such contexts")
-    ap.add_argument("--own_batches", type=int, default=12, help="batches per roll-out")
+    ap.add_argument("--own_batches", type=int, default=16, help="batches per roll-out")
     ap.add_argument("--self_step", type=float, default=0.2, help="share of steps that start from the model's own Euler step")
     ap.add_argument("--buffer", type=int, default=16384)
     ap.add_argument("--first_buffer", type=int, default=131072)
@@ -66,9 +69,9 @@ def arguments():
 class Buffer:
     """A ring of latent clips on the device: rendered, encoded and captioned on the fly, refreshed at every step."""
 
-    def __init__(self, fast, mean, std, tok, latents, size, dev, seed, dtype):
+    def __init__(self, fast, mean, std, tok, latents, size, dev, seed, dtype, counts, turning):
         self.fast, self.mean, self.std, self.tok, self.dev, self.dtype = fast, mean, std, tok, dev, dtype
-        self.latents, self.size, self.rng = latents, size, random.Random(seed)
+        self.latents, self.size, self.rng, self.counts, self.turning = latents, size, random.Random(seed), counts, turning
         self.n = self.at = self.made = 0
         self.z = torch.zeros(size, mean.numel(), latents, 16, 16, dtype=torch.bfloat16 if dev == "cuda" else torch.float32, device=dev)
         self.mask = torch.zeros(size, latents, 16, 16, dtype=torch.bool, device=dev)
@@ -78,7 +81,7 @@ class Buffer:
     def add(self, count):
         """Replace the oldest `count` clips; at the end of the ring a few less."""
         count = min(count, self.size - self.at)
-        _, captions, obj, clip = world.batch(self.rng, count, visible=True)
+        _, captions, obj, clip = world.batch(self.rng, count, True, self.counts, self.turning)
         x = world.render(obj, clip, torch.zeros(count), 1 + 4 * (self.latents - 1), self.dev, native=True, dtype=self.dtype)
         mu, _ = self.fast.encode(x)
         ids, _ = tokenize(self.tok, captions)
@@ -194,14 +197,15 @@ class Model:
 @torch.no_grad()
 def own_rollout(dit, z, ctx):
     """The model's own version of the clips z [B,C,F,H,W]: chunk by chunk, each from a noised ground truth (t = 1: from nothing but
-    noise), each on top of what it made itself, with the sampler that is used later."""
-    times = euler_times(STEPS, SHIFT)
+    noise), each on top of what it made itself, with the sampler that is used later.  The first chunk keeps enough of the truth to say
+    where things are and how they are turned, but its outlines are the model's own, so that later chunks learn to put them right."""
     free = random.random() < 0.15                                    # all from pure noise: errors add up as in a real roll-out
     cache, out = dit.new_cache(), []
     zero = torch.zeros(z.shape[0], device=z.device)
     for i in range(z.shape[2] // CF):
         truth = z[:, :, i * CF:(i + 1) * CF]
-        k = 3 if i == 0 else 0 if free else random.choices([0, 1, 2, 3], [0.3, 0.25, 0.25, 0.2])[0]
+        times = euler_times(STEPS if i else FIRST_STEPS, SHIFT)
+        k = random.choice([5, 6, 7]) if i == 0 else 0 if free else random.choices([0, 1, 2, 3], [0.3, 0.25, 0.25, 0.2])[0]
         x = noised(truth, zero + times[k], torch.randn_like(truth))
         for t, nxt in zip(times[k:-1], times[k + 1:]):
             x = x + (nxt - t) * dit.forward_chunk(x, zero + t, ctx, cache, i * CF).float()
@@ -371,8 +375,8 @@ def setup(a):
     vae, mean, std = load_vae(a.vae, dev)
     dtype = torch.bfloat16 if dev == "cuda" else torch.float32
     fast = Fast(vae.requires_grad_(False).to(dtype), fused=dev == "cuda")
-    clips = Buffer(fast, mean, std, tok, a.chunks * CF, a.buffer, dev, 1000 + a.seed, dtype)
-    firsts = Buffer(fast, mean, std, tok, CF, a.first_buffer, dev, 2000 + a.seed, dtype)
+    clips = Buffer(fast, mean, std, tok, a.chunks * CF, a.buffer, dev, 1000 + a.seed, dtype, a.counts, a.turning)
+    firsts = Buffer(fast, mean, std, tok, CF, a.first_buffer, dev, 2000 + a.seed, dtype, a.first_counts, a.turning)
     return dev, tok, model, clips, firsts
 
 

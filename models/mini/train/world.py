@@ -351,9 +351,13 @@ def focus(rng, obj, t0, frames):
     return out
 
 
-def batch(rng, n, visible=False, counts=(0.5, 0.3, 0.2)):
-    """n random scenes -> specs, captions, objects [n,3,16], clip [n,4]"""
+def batch(rng, n, visible=False, counts=(0.5, 0.3, 0.2), turning=0.0):
+    """n random scenes -> specs, captions, objects [n,3,16], clip [n,4].  A share `turning` of the single objects is made to spin, with a
+    shape whose angle can be seen: such outlines are the hardest to learn, since their angle is free."""
     specs = [sample_spec(rng, counts) for _ in range(n)]
+    for spec in specs:
+        if turning and len(spec["objects"]) == 1 and rng.random() < turning:
+            spec["objects"][0].update(motion="spin", shape=rng.choice(["cube", "cube", "triangle", "star"]))
     obj, clip = pack(specs, rng, visible)
     return specs, [caption(rng, s) for s in specs], obj, clip
 
