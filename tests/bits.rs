@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use backend::Cpu;
 use checkpoint::{Checkpoint, Ema, Source};
-use model::{Chunk, Engine, Film, History, Request, sampler::Noise};
+use model::{Chunk, Engine, Error, Film, History, Request, sampler::Noise};
 
 /// Enough for the window to be full and its oldest page to leave.
 const CHUNKS: u32 = 9;
@@ -78,6 +78,39 @@ fn a_new_prompt_takes_effect_and_recaching_differs_from_keeping() {
     assert!(never[..2] == keep[..2] && never[..2] == recache[..2], "a switch changed the past");
     assert!(never[2] != keep[2], "the new prompt had no effect");
     assert!(keep[2] != recache[2], "running the history again had no effect");
+}
+
+#[test]
+fn running_the_window_again_under_its_own_prompt_changes_no_bit() {
+    for cpu in classes(2) {
+        let engine = engine(cpu);
+        let film = |rerun: bool| {
+            let mut film = start(&engine);
+            for _ in 0..4 {
+                film.next_chunk(&mut |_| ()).unwrap();
+            }
+            if rerun {
+                film.switch_prompt(&request(&engine).prompt, History::Recache).unwrap();
+                let job = film.sampler().job_mut();
+                // What the window held before is overwritten.
+                assert!(matches!(job.rollback(3), Err(Error::Rerun { rerun_at: 4, .. })));
+            }
+            let pages = pages(engine.backend(), &mut film);
+            (pages, film.next_chunk(&mut |_| ()).unwrap().x0)
+        };
+        assert!(film(false) == film(true), "a commit pass that is run again is another one");
+    }
+}
+
+/// The bytes of every resident page.
+fn pages(cpu: &Cpu, film: &mut Film<'_, Cpu>) -> Vec<Vec<u8>> {
+    let job = film.sampler().job();
+    let chunks = job.slots().resident();
+    let page = |(layer, chunk)| job.read_page(cpu, layer, chunk).unwrap();
+    job.layers()
+        .flat_map(|layer| chunks.iter().map(move |&chunk| (layer, chunk)))
+        .map(page)
+        .collect()
 }
 
 #[test]

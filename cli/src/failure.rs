@@ -105,8 +105,13 @@ impl From<model::Error> for Failure {
             | Error::Text(_)
             | Error::Shape { .. }
             | Error::Axes { .. }
-            | Error::Size { .. } => Self::Input(error.to_string()),
-            Error::Pass { .. } | Error::NotResident { .. } => Self::Machine(error.to_string()),
+            | Error::Size { .. }
+            | Error::NoWindow => Self::Input(error.to_string()),
+            Error::Pass { .. }
+            | Error::NotResident { .. }
+            | Error::Layers { .. }
+            | Error::NoPage { .. }
+            | Error::Rerun { .. } => Self::Machine(error.to_string()),
         }
     }
 }

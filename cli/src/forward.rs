@@ -95,7 +95,8 @@ pub(crate) enum Part {
     Transformer,
     /// `latents` [C, F, H, W] to `video` [3, P, 8H, 8W].
     Vae,
-    /// `prompt` (bytes), `seed`, `chunks`, `noise` to `x0` and `pictures`.
+    /// `prompt` (bytes), `chunks`, `seed` or `noise` to `x0` and `pictures`;
+    /// without a window and noise also `frames`.
     Pipeline,
 }
 
@@ -152,6 +153,7 @@ fn transformer(
         clean: input.optional("clean")?,
         noisy: input.array("noisy")?,
         timesteps: input.array("timestep")?.values,
+        path: None,
     };
     let output = forward::transformer(cpu, checkpoint, &input, dump_cache)?;
     let mut outputs = output.caches;
@@ -166,16 +168,21 @@ fn vae(cpu: &Cpu, checkpoint: &Checkpoint, input: &Input, stream: bool) -> Resul
 
 fn pipeline(cpu: Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
     let chunks = input.integer("chunks")?;
-    let noise = match input.optional("noise")? {
-        None => Noise::Seed(input.integer("seed")?.cast_unsigned()),
+    let (noise, frames) = match input.optional("noise")? {
+        None => (Noise::Seed(input.integer("seed")?.cast_unsigned()), input.count("frames")?),
         Some(Array { shape, values }) => {
-            let draw = (values.len() / shape.first().copied().unwrap_or(1).max(1)).max(1);
-            Noise::Given(values.chunks(draw).map(<[f32]>::to_vec).collect())
+            let &[draws, _, frames, ..] = shape.as_slice() else {
+                return Err(input.problem(format!(
+                    "noise has shape {shape:?}, [draws, channels, frames, rows, columns] is needed"
+                )));
+            };
+            let draw = (values.len() / draws.max(1)).max(1);
+            (Noise::Given(values.chunks(draw).map(<[f32]>::to_vec).collect()), Some(frames))
         }
     };
     let chunks = u32::try_from(chunks)
         .map_err(|_| input.problem(format!("chunks: {chunks} is no number of chunks")))?;
-    let input = PipelineInput { prompt: input.text("prompt")?, noise, chunks };
+    let input = PipelineInput { prompt: input.text("prompt")?, noise, chunks, frames };
     let output = forward::pipeline(cpu, checkpoint, &input)?;
     Ok(BTreeMap::from([("x0".to_owned(), output.x0), ("pictures".to_owned(), output.pictures)]))
 }
@@ -245,6 +252,18 @@ impl Input {
             values => {
                 Err(self.problem(format!("{name} has {} values, one is needed", values.len())))
             }
+        }
+    }
+
+    /// A positive integer, if it is there.
+    fn count(&self, name: &str) -> Result<Option<usize>, Error> {
+        if self.tensor(name)?.is_none() {
+            return Ok(None);
+        }
+        let value = self.integer(name)?;
+        match usize::try_from(value) {
+            Ok(count) if count != 0 => Ok(Some(count)),
+            _ => Err(self.problem(format!("{name}: {value} is no count"))),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backend::{Cpu, philox};
+use backend::{Cpu, MlaPath, philox};
 use checkpoint::{Checkpoint, Source};
 use model::{
     forward::{self, Array, PipelineInput, TransformerInput},
@@ -38,21 +38,26 @@ fn transformer(
     tolerance: f64,
     measure: Measure,
 ) -> Result<(), String> {
-    let input = TransformerInput {
-        context: case.input.array("context").expect("a context"),
-        clean: case.input.array("clean"),
-        noisy: case.input.array("noisy").expect("a noisy chunk"),
-        timesteps: case.input.array("timestep").expect("a timestep").values,
-    };
-    let output = forward::transformer(Arc::clone(cpu), &open(case)?, &input, true)
-        .map_err(|error| error.to_string())?;
-    for name in case.output.names() {
-        let got = match name {
-            "velocity" => Some(&output.velocity),
-            cache => output.caches.get(cache),
+    // Latent attention both ways, whichever would be chosen for this size.
+    for path in [MlaPath::Rebuild, MlaPath::Absorb] {
+        let input = TransformerInput {
+            context: case.input.array("context").expect("a context"),
+            clean: case.input.array("clean"),
+            noisy: case.input.array("noisy").expect("a noisy chunk"),
+            timesteps: case.input.array("timestep").expect("a timestep").values,
+            path: Some(path),
         };
-        let got = got.ok_or_else(|| format!("no {name} came out"))?;
-        case.compare(name, got, tolerance, measure)?;
+        let output = forward::transformer(Arc::clone(cpu), &open(case)?, &input, true)
+            .map_err(|error| error.to_string())?;
+        for name in case.output.names() {
+            let got = match name {
+                "velocity" => Some(&output.velocity),
+                cache => output.caches.get(cache),
+            };
+            let got = got.ok_or_else(|| format!("no {name} came out"))?;
+            case.compare(name, got, tolerance, measure)
+                .map_err(|problem| format!("{problem} ({path:?})"))?;
+        }
     }
     Ok(())
 }
@@ -104,7 +109,9 @@ fn pipeline(cpu: &Arc<Cpu>, case: &Case, tolerance: f64) -> Result<(), String> {
         None => Noise::Seed(number("seed")),
     };
     let chunks = u32::try_from(number("chunks")).expect("few chunks");
-    let input = PipelineInput { prompt: String::from_utf8(prompt).expect("UTF-8"), noise, chunks };
+    let frames = case.input.array("noise").map(|noise| noise.shape[2]);
+    let prompt = String::from_utf8(prompt).expect("UTF-8");
+    let input = PipelineInput { prompt, noise, chunks, frames };
     let output = forward::pipeline(Arc::clone(cpu), &open(case)?, &input)
         .map_err(|error| error.to_string())?;
     // Rounding is carried from chunk to chunk, so single pixels at an edge may
@@ -130,6 +137,11 @@ fn noise(case: &Case, tolerance: f64) -> Result<(), String> {
         let mut got: Vec<f32> = (0..groups).flat_map(|group| draw.normals(group)).collect();
         got.truncate(want.len());
         compare(&name, &got, want, tolerance, Measure::Strict)?;
+        let words: Vec<f64> =
+            (0..groups).flat_map(|group| draw.words(group)).map(f64::from).collect();
+        if words != case.output.values(&format!("draw.{index}.words")) {
+            return Err(format!("draw {index}: other words"));
+        }
     }
     Ok(())
 }

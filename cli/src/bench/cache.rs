@@ -126,10 +126,10 @@ impl Arm {
             Attention::Dense => "dense",
             Attention::Mla(_) => "mla",
         };
-        let context = cpu.zeros(config.text_len, config.text_dim, Dtype::F32)?;
+        let context = cpu.zeros(config.text_len, config.dim, cpu.class().activation())?;
         let stage = Stage::load(cpu, config, &tensors, layers, path)?;
         let mut job = stage.open(grid, 0)?;
-        stage.set_prompt(&mut job, Branch::Conditional, &context)?;
+        stage.set_context(&mut job, Branch::Conditional, &context)?;
         let scratch = Scratch::new(stage.backend(), stage.config(), grid.tokens(), grid.frames)?;
         let width = grid.tokens() * stage.config().dim;
         #[expect(clippy::cast_precision_loss, reason = "any values will do")]

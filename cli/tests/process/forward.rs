@@ -8,8 +8,9 @@ use std::{
 };
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
 
-use crate::support::{assert_empty, filmloom, run};
+use crate::support::{assert_empty, filmloom, link_all, run};
 
 /// How far an output may be from its reference, by norm, in f32.
 const TOLERANCE: f64 = 1e-4;
@@ -92,6 +93,25 @@ fn inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written() {
     refuse(&write("bytes", bytes), &["latents", "U8", "F32"]);
     let flat = one("latents", Dtype::F32, &[2, 2], &[0; 16]);
     refuse(&write("flat", flat), &["latents", "[2, 2]"]);
+}
+
+#[test]
+fn a_model_without_a_window_makes_one_chunk_of_a_known_length() {
+    let (folder, outputs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let case = "pipeline-wan-listed";
+    link_all(&golden(case).join("model"), folder.path());
+    let config = folder.path().join("filmloom.json");
+    let mut stated: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    stated.as_object_mut().unwrap().remove("window");
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, stated.to_string()).unwrap();
+
+    let mut command = filmloom(&["model", "forward", "--part", "pipeline", "--model"]);
+    command.arg(folder.path()).arg("--input").arg(input(case));
+    let run = run(command.arg("--output").arg(outputs.path().join("got.safetensors")));
+
+    run.failed(2, &["without a window", "one chunk"]);
+    assert_empty(outputs.path());
 }
 
 fn forward(part: &str, case: &str, input: &Path, output: &Path) -> Command {

@@ -131,7 +131,8 @@ fn weights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/mini/weights").canonicalize().unwrap()
 }
 
-fn link_all(from: &Path, to: &Path) {
+/// Links to a folder's files, in a folder of the same structure.
+pub(crate) fn link_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());

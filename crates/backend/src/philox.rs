@@ -31,13 +31,18 @@ pub struct Draw {
 }
 
 impl Draw {
+    /// The generator's words for elements `4 group` to `4 group + 3`.
+    #[inline(always)]
+    pub fn words(&self, group: u32) -> [u32; 4] {
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the seed")]
+        let key = [self.seed as u32, (self.seed >> 32) as u32];
+        philox4x32_10([group, self.step, self.chunk, self.domain], key)
+    }
+
     /// The noise of elements `4 group` to `4 group + 3`.
     #[inline(always)]
     pub fn normals(&self, group: u32) -> [f32; 4] {
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the seed")]
-        let key = [self.seed as u32, (self.seed >> 32) as u32];
-        let bits = philox4x32_10([group, self.step, self.chunk, self.domain], key);
-        let uniform = bits.map(|r| {
+        let uniform = self.words(group).map(|r| {
             #[expect(clippy::cast_precision_loss, reason = "24 bits fit an f32 exactly")]
             let high = (r >> 8) as f32;
             high.mul_add(1.0 / 16_777_216.0, 1.0 / 33_554_432.0)

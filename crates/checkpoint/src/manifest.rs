@@ -29,9 +29,9 @@ pub fn parameters(manifest: &[(String, Vec<usize>)]) -> u64 {
 
 /// Tensors of a stage that holds `layers` of a transformer.
 ///
-/// The text, time and modulation embeddings are part of every stage, the patch
-/// embedding of the one that holds layer 0, the head of the one that holds the
-/// last layer. Layers past the end of the model are left out.
+/// The time embedding is part of every stage, the patch and text embeddings of
+/// the one that holds layer 0, the head of the one that holds the last layer.
+/// Layers past the end of the model are left out.
 pub fn transformer(config: &Transformer, layers: Range<usize>) -> Manifest {
     let dim = config.dim;
     let patch: usize = config.patch.iter().product();
@@ -40,9 +40,9 @@ pub fn transformer(config: &Transformer, layers: Range<usize>) -> Manifest {
         let [frames, rows, columns] = config.patch;
         let shape = [dim, config.in_channels, frames, rows, columns];
         list.add_with_bias("patch_embedding", &shape);
+        list.add_with_bias("text_embedding.0", &[dim, config.text_dim]);
+        list.add_with_bias("text_embedding.2", &[dim, dim]);
     }
-    list.add_with_bias("text_embedding.0", &[dim, config.text_dim]);
-    list.add_with_bias("text_embedding.2", &[dim, dim]);
     list.add_with_bias("time_embedding.0", &[dim, config.freq_dim]);
     list.add_with_bias("time_embedding.2", &[dim, dim]);
     list.add_with_bias("time_projection.1", &[6 * dim, dim]);

@@ -132,7 +132,7 @@ impl<B: Backend> Engine<B> {
             transformer.config.text_len,
         )?;
         let size =
-            size(&transformer.config, &vae.config, model.video.width, model.video.height, None);
+            size(&transformer.config, &vae.config, model.video.width, model.video.height, Some(1));
         let (queries, keys) = match size {
             Ok(size) => {
                 let frames = transformer.config.window.map_or(size.grid.frames, |w| w.frames_max());
@@ -203,11 +203,11 @@ impl<B: Backend> Engine<B> {
         let Request { width, height, frames, .. } = *request;
         let size = size(self.stage.config(), &self.vae, width, height, frames)?;
         let mut job = self.stage.open(size.grid, 0)?;
-        let rows = self.text.rows_for_prompt(&request.prompt.tokens)?;
-        self.stage.set_prompt(&mut job, Branch::Conditional, &rows)?;
+        let context = self.context(&request.prompt.tokens)?;
+        self.stage.set_context(&mut job, Branch::Conditional, &context)?;
         if guided(&request.sampler)? {
-            let rows = self.text.rows_for_prompt(&self.tokenizer.tokens("")?)?;
-            self.stage.set_prompt(&mut job, Branch::Unconditional, &rows)?;
+            let context = self.context(&self.tokenizer.tokens("")?)?;
+            self.stage.set_context(&mut job, Branch::Unconditional, &context)?;
         }
         Ok(Film {
             engine: self,
@@ -218,6 +218,11 @@ impl<B: Backend> Engine<B> {
             clean: VecDeque::new(),
             size,
         })
+    }
+
+    /// What the transformer attends to for a prompt.
+    fn context(&self, tokens: &Tokens) -> Result<B::Tensor, Error> {
+        self.stage.context(&self.text.rows_for_prompt(tokens)?)
     }
 }
 
@@ -295,8 +300,8 @@ impl<'a, B: Backend> Film<'a, B> {
     ///
     /// [`Error::Backend`] if the device has no room or failed.
     pub fn switch_prompt(&mut self, prompt: &Prompt, history: History) -> Result<(), Error> {
-        let rows = self.engine.text.rows_for_prompt(&prompt.tokens)?;
-        self.engine.stage.set_prompt(self.sampler.job_mut(), Branch::Conditional, &rows)?;
+        let context = self.engine.context(&prompt.tokens)?;
+        self.engine.stage.set_context(self.sampler.job_mut(), Branch::Conditional, &context)?;
         if history == History::Recache {
             let clean = &self.clean;
             self.sampler.recache(&|chunk| {
@@ -340,7 +345,7 @@ fn size(
     let frames = match (config.window, frames) {
         (Some(window), _) => window.chunk,
         (None, Some(frames)) => frames,
-        (None, None) => 1,
+        (None, None) => return Err(Error::NoWindow),
     };
     Ok(Size {
         width,

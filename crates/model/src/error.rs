@@ -1,5 +1,7 @@
 //! Why a model could not be loaded or run.
 
+use std::ops::Range;
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,6 +61,37 @@ pub enum Error {
         /// What the height must be a multiple of.
         row_pixels: usize,
     },
+    /// The layers are not on this stage. Ask the stage that has them.
+    #[error("layers {layers:?} are not on this stage, which has {stage:?}")]
+    Layers {
+        /// The layers asked for.
+        layers: Range<usize>,
+        /// Those that are here.
+        stage: Range<usize>,
+    },
+    /// A page of a video begun elsewhere has not been written. Fetch it.
+    #[error("the page of chunk {chunk} in layer {layer} is missing")]
+    NoPage {
+        /// The layer.
+        layer: usize,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// The window was run again since, under another prompt. Restart the job.
+    #[error(
+        "cannot roll back to chunk {to_chunk}: the window was run again before chunk {rerun_at}"
+    )]
+    Rerun {
+        /// The chunk asked for.
+        to_chunk: u32,
+        /// The chunk that was in generation then.
+        rerun_at: u32,
+    },
+    /// The model has no window, so it makes one chunk of a known length. Say how long.
+    #[error(
+        "a model without a window makes all its frames at once: give their number, and one chunk"
+    )]
+    NoWindow,
     /// The chunk's rows are not in the cache. Fetch its pages, or rebuild them.
     #[error("chunk {chunk} is not resident")]
     NotResident {

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use backend::{Backend, Dtype, Tensor};
+use backend::{Backend, Dtype, MlaPath, Tensor};
 use checkpoint::Checkpoint;
 use types::Attention;
 
@@ -38,6 +38,8 @@ pub struct TransformerInput {
     pub noisy: Array,
     /// Times 0 to 1000: one for all frames, or one per frame.
     pub timesteps: Vec<f32>,
+    /// How latent attention is computed; the cheaper way if it is not said.
+    pub path: Option<MlaPath>,
 }
 
 /// Output of [`transformer`].
@@ -60,6 +62,8 @@ pub struct PipelineInput {
     pub noise: Noise,
     /// Chunks to make.
     pub chunks: u32,
+    /// Frames of the one chunk of a model without a window.
+    pub frames: Option<usize>,
 }
 
 /// Output of [`pipeline`].
@@ -87,6 +91,11 @@ pub fn text<B: Backend>(
     let opened = checkpoint.open_text_encoder()?;
     let encoder = Encoder::load(Arc::clone(backend), opened.config, &opened.tensors)?;
     let tokens = ids.first().map_or(0, Vec::len);
+    let sizes = |rows: &[usize]| rows.iter().all(|&len| len == tokens);
+    let lens: Vec<usize> = ids.iter().map(Vec::len).chain(masks.iter().map(Vec::len)).collect();
+    if ids.len() != masks.len() || !sizes(&lens) {
+        return Err(shape("attention masks", vec![ids.len(), tokens], vec![masks.len()]));
+    }
     let mut values = Vec::new();
     for (ids, mask) in ids.iter().zip(masks) {
         values.extend(backend.download(&encoder.encode(ids, mask)?)?);
@@ -156,8 +165,12 @@ pub fn pipeline<B: Backend>(
         sampler: model.sampler.clone(),
         width,
         height,
-        frames: None,
+        frames: input.frames,
     };
+    let windowed = model.transformer.as_ref().is_some_and(|config| config.window.is_some());
+    if !windowed && input.chunks != 1 {
+        return Err(Error::NoWindow);
+    }
     let mut film = engine.start(&request)?;
     let (mut x0, mut pictures) = (Vec::new(), Vec::new());
     for _ in 0..input.chunks {
@@ -220,13 +233,13 @@ pub fn transformer<B: Backend>(
     }
     let grid = TokenGrid { frames, rows: rows / patch_rows, columns: columns / patch_columns };
     let keys = config.window.map_or(frames, |window| window.frames_max()) * grid.frame_tokens();
-    let path = cheaper_path(&config, grid.tokens(), keys);
+    let path = input.path.unwrap_or_else(|| cheaper_path(&config, grid.tokens(), keys));
     let layers = 0..config.layers;
     let stage = Stage::load(backend, config, &opened.tensors, layers, path)?;
     let mut job = stage.open(grid, 0)?;
     let backend = stage.backend();
-    let context = upload_context(backend, stage.config(), &input.context)?;
-    stage.set_prompt(&mut job, Branch::Conditional, &context)?;
+    let context = stage.context(&upload_context(backend, stage.config(), &input.context)?)?;
+    stage.set_context(&mut job, Branch::Conditional, &context)?;
     let mut sampler = Sampler::new(&stage, job, Noise::Given(Vec::new()))?;
 
     let (pixels, mut chunk) = (frames * rows * columns, 0);

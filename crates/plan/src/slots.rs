@@ -130,6 +130,20 @@ impl Slots {
     /// [`Error::EmptyChunk`] or [`Error::TooLarge`] for a window that cannot be
     /// laid out.
     pub fn new(window: Window, uncommitted_chunks_max: u32) -> Result<Self, Error> {
+        Self::resume(window, uncommitted_chunks_max, 0)
+    }
+
+    /// Slots of a job of which `committed` chunks were made elsewhere: the pages
+    /// of [`Slots::resident`] are to be put where [`Slots::slot_of`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Slots::new`].
+    pub fn resume(
+        window: Window,
+        uncommitted_chunks_max: u32,
+        committed: u32,
+    ) -> Result<Self, Error> {
         if window.chunk == 0 {
             return Err(Error::EmptyChunk);
         }
@@ -142,7 +156,7 @@ impl Slots {
             return Err(Error::TooLarge { sink, recent, chunk });
         };
         let sink_chunks = sink.div_ceil(chunk);
-        let (committed, reached) = (0, 0);
+        let reached = committed;
         Ok(Self { window, uncommitted_chunks_max, sink_chunks, ring_slots, committed, reached })
     }
 

@@ -4,11 +4,14 @@
 //! one chunk. Nothing grows while a video is made. Which chunk is in which slot
 //! is decided by [`plan::slots`]; here the slots become ranges of rows.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use backend::{Backend, Tensor};
 use plan::slots::{Segment, Slots};
-use types::{Attention, Positions, Transformer, Window as FrameWindow};
+use types::{Attention, Positions, Transformer};
 
 use crate::{
     Error,
@@ -52,38 +55,40 @@ impl TokenGrid {
 pub struct Job<B: Backend> {
     grid: TokenGrid,
     slots: Slots,
-    /// Per layer of the stage, `[slots * tokens, row]`.
+    /// The stage's layers.
+    layers: Range<usize>,
+    /// Per layer, `[slots * tokens, row]`.
     caches: Vec<B::Tensor>,
+    /// Layer and chunk of pages that a job begun elsewhere has not got yet.
+    missing: BTreeSet<(usize, u32)>,
+    /// The chunk that was in generation when the window was last run again.
+    rerun_at: u32,
     /// Per branch and layer, the cross-attention's keys and values.
     contexts: BTreeMap<Branch, Vec<B::Tensor>>,
     positions: Positions,
 }
 
 impl<B: Backend> Job<B> {
-    pub(super) fn open(
+    pub(super) fn new(
         backend: &B,
         config: &Transformer,
-        layers: usize,
+        layers: Range<usize>,
         grid: TokenGrid,
-        uncommitted_chunks_max: u32,
+        slots: Slots,
     ) -> Result<Self, Error> {
-        // Without a window a model sees all its frames at once: one chunk, no history.
-        let whole = FrameWindow { sink: 0, recent: 0, chunk: grid.frames };
-        let window = config.window.unwrap_or(whole);
-        if window.chunk != grid.frames {
-            let (expected, found) = (vec![window.chunk], vec![grid.frames]);
-            return Err(Error::Shape { what: "frames of a chunk", expected, found });
-        }
-        let slots = Slots::new(window, uncommitted_chunks_max)?;
         let row = match &config.attention {
             Attention::Dense => 2 * config.dim,
             Attention::Mla(mla) => mla.kv_rank + mla.rope,
         };
         let rows = slots.count().saturating_mul(grid.tokens());
         let cache = || backend.zeros(rows, row, backend.class().activation());
+        let of_layer = |layer| slots.resident().into_iter().map(move |chunk| (layer, chunk));
         Ok(Self {
             grid,
-            caches: (0..layers).map(|_| cache()).collect::<Result<_, _>>()?,
+            caches: layers.clone().map(|_| cache()).collect::<Result<_, _>>()?,
+            missing: layers.clone().flat_map(of_layer).collect(),
+            rerun_at: 0,
+            layers,
             slots,
             contexts: BTreeMap::new(),
             positions: config.rope.positions,
@@ -93,6 +98,11 @@ impl<B: Backend> Job<B> {
     /// Tokens of a chunk.
     pub fn grid(&self) -> TokenGrid {
         self.grid
+    }
+
+    /// The layers of its stage.
+    pub fn layers(&self) -> Range<usize> {
+        self.layers.clone()
     }
 
     /// The window's bookkeeping.
@@ -105,22 +115,34 @@ impl<B: Backend> Job<B> {
         self.caches.iter().map(Tensor::bytes).sum()
     }
 
+    /// Pages that must be written before the next pass, as `(layer, chunk)`:
+    /// those of a video begun elsewhere ([`Stage::resume`](super::Stage::resume)).
+    pub fn missing_pages(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.missing.iter().copied()
+    }
+
     /// The exact bytes of a page: the rows of a resident chunk in one of the
-    /// stage's layers.
+    /// stage's layers, counted as the model's.
     ///
     /// # Errors
     ///
+    /// [`Error::Layers`] if the layer is on another stage,
     /// [`Error::NotResident`] if the chunk is not in the cache,
     /// [`Error::Backend`] if the device failed.
     pub fn read_page(&self, backend: &B, layer: usize, chunk: u32) -> Result<Vec<u8>, Error> {
         self.check_resident(chunk)?;
-        Ok(backend.read_rows(&self.caches[layer], self.slot_rows(self.slots.slot_of(chunk)))?)
+        if self.missing.contains(&(layer, chunk)) {
+            return Err(Error::NotResident { chunk });
+        }
+        let rows = self.slot_rows(self.slots.slot_of(chunk));
+        Ok(backend.read_rows(&self.caches[self.place(layer)?], rows)?)
     }
 
-    /// Puts back a page as [`Job::read_page`] gave it.
+    /// Puts back a page as [`Job::read_page`] gave it, here or elsewhere.
     ///
     /// # Errors
     ///
+    /// [`Error::Layers`] if the layer is on another stage,
     /// [`Error::NotResident`] if the chunk has no slot, [`Error::Shape`] if the
     /// page has another size. The cache is unchanged then.
     pub fn write_page(
@@ -132,13 +154,15 @@ impl<B: Backend> Job<B> {
     ) -> Result<(), Error> {
         self.check_resident(chunk)?;
         let rows = self.slot_rows(self.slots.slot_of(chunk));
-        let cache = &mut self.caches[layer];
+        let place = self.place(layer)?;
+        let cache = &mut self.caches[place];
         let expected = rows.len() * cache.columns() * cache.dtype().bytes();
         if page.len() != expected {
             let (expected, found) = (vec![expected], vec![page.len()]);
             return Err(Error::Shape { what: "bytes of a page", expected, found });
         }
         backend.write_rows(cache, rows.start, page);
+        self.missing.remove(&(layer, chunk));
         Ok(())
     }
 
@@ -147,9 +171,10 @@ impl<B: Backend> Job<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Slots`] at the end of counting, [`Error::Backend`] if the device failed.
+    /// [`Error::Layers`] if the layer is on another stage, [`Error::Slots`] at
+    /// the end of counting, [`Error::Backend`] if the device failed.
     pub fn window_rows(&self, backend: &B, layer: usize) -> Result<Vec<f32>, Error> {
-        let cache = &self.caches[layer];
+        let cache = &self.caches[self.place(layer)?];
         let (values, row) = (backend.download(cache)?, cache.columns());
         let segments = self.slots.attended(self.slots.committed())?;
         let range = |segment: &Segment| {
@@ -170,12 +195,17 @@ impl<B: Backend> Job<B> {
         Ok(backend.rotation(&config.rope, &self.positions(&segments), rows, columns)?)
     }
 
-    /// Drops `to_chunk` and all after it.
+    /// Drops `to_chunk` and all after it. If the prompt has changed since then,
+    /// the earlier context must be set again.
     ///
     /// # Errors
     ///
-    /// [`Error::Slots`] if that is too far back, or ahead.
+    /// [`Error::Slots`] if that is too far back, or ahead; [`Error::Rerun`] if
+    /// the window has been run again since: what it held then is gone.
     pub fn rollback(&mut self, to_chunk: u32) -> Result<(), Error> {
+        if to_chunk < self.rerun_at {
+            return Err(Error::Rerun { to_chunk, rerun_at: self.rerun_at });
+        }
         Ok(self.slots.rollback(to_chunk)?)
     }
 
@@ -183,13 +213,22 @@ impl<B: Backend> Job<B> {
         self.contexts.insert(branch, layers);
     }
 
-    pub(super) fn commit(&mut self, chunk: u32) -> Result<(), Error> {
-        Ok(self.slots.commit(chunk)?)
+    /// Records that a pass has run through all layers.
+    pub(super) fn finish(&mut self, pass: &Pass) -> Result<(), Error> {
+        match pass.kind {
+            PassKind::Denoise => {}
+            PassKind::Commit => self.slots.commit(pass.chunk)?,
+            PassKind::Rerun => self.rerun_at = self.slots.committed(),
+        }
+        Ok(())
     }
 
     /// Refuses a pass that this job cannot run.
     pub(super) fn check(&self, pass: &Pass) -> Result<(), Error> {
         let refuse = |problem: String| Err(Error::Pass { problem });
+        if let Some(&(layer, chunk)) = self.missing.first() {
+            return Err(Error::NoPage { layer, chunk });
+        }
         if pass.tokens != (0..self.grid.tokens()) {
             return refuse(format!(
                 "tokens {:?} of a chunk of {}: this stage takes whole chunks",
@@ -254,17 +293,25 @@ impl<B: Backend> Job<B> {
         }
     }
 
-    /// A layer's cache and its context for a branch.
+    /// The cache of the stage's `index`-th layer, and its context for a branch.
     pub(super) fn layer(
         &mut self,
-        layer: usize,
+        index: usize,
         branch: Branch,
     ) -> Result<(&mut B::Tensor, &B::Tensor), Error> {
         match self.contexts.get(&branch) {
-            Some(contexts) => Ok((&mut self.caches[layer], &contexts[layer])),
+            Some(contexts) => Ok((&mut self.caches[index], &contexts[index])),
             None => {
                 Err(Error::Pass { problem: format!("the {branch:?} branch has no prompt yet") })
             }
+        }
+    }
+
+    /// Place of one of the model's layers in this stage.
+    fn place(&self, layer: usize) -> Result<usize, Error> {
+        match self.layers.contains(&layer) {
+            true => Ok(layer - self.layers.start),
+            false => Err(Error::Layers { layers: layer..layer + 1, stage: self.layers.clone() }),
         }
     }
 

@@ -7,8 +7,8 @@
 //!  x += gate' * ffn(modulate(norm(x)))     rounded to the class' residual dtype
 //! ```
 //!
-//! `project` and `attend` are separate steps: rows that another worker computed
-//! can be put into the cache between them.
+//! `project` and `attend` are separate steps, so that rows which another worker
+//! computed can come between them one day; today a stage does both in one pass.
 
 use std::ops::Range;
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  frames --patch embedding--> hidden --layer--> hidden ... --head--> velocity
+//!    text --text embedding--> context, once per prompt, for every layer
 //!             first stage               any stage              last stage
 //! ```
 //!
@@ -26,7 +27,8 @@ use std::{ops::Range, sync::Arc};
 
 use backend::{Backend, MlaPath, PatchGrid, Tensor};
 use checkpoint::Tensors;
-use types::{Attention, Transformer};
+use plan::slots::Slots;
+use types::{Attention, Transformer, Window};
 
 use crate::{
     Error,
@@ -46,14 +48,21 @@ pub struct Stage<B: Backend> {
     backend: Arc<B>,
     config: Arc<Transformer>,
     range: Range<usize>,
-    text: TextProjection<B>,
     time: TimeEmbedding<B>,
-    entry: Option<PatchEmbedding<B>>,
+    entry: Option<Entry<B>>,
     layers: Vec<Layer<B>>,
     exit: Option<Head<B>>,
 }
 
-/// One run of a chunk through a stage.
+/// What only the stage of layer 0 has.
+#[derive(Debug)]
+struct Entry<B: Backend> {
+    patches: PatchEmbedding<B>,
+    text: TextProjection<B>,
+}
+
+/// One run of a chunk through a stage. What it runs under is the job's: its
+/// latents, and the context of the branch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pass {
     /// The chunk.
@@ -108,8 +117,9 @@ impl<B: Backend> Stage<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Checkpoint`] if a tensor is missing or has another shape,
-    /// [`Error::Backend`] if the device has no room.
+    /// [`Error::Layers`] if the model has no such layers, [`Error::Checkpoint`]
+    /// if a tensor is missing or has another shape, [`Error::Backend`] if the
+    /// device has no room.
     pub fn load(
         backend: Arc<B>,
         config: Transformer,
@@ -117,13 +127,19 @@ impl<B: Backend> Stage<B> {
         range: Range<usize>,
         path: MlaPath,
     ) -> Result<Self, Error> {
+        if range.is_empty() || config.layers < range.end {
+            return Err(Error::Layers { layers: range, stage: 0..config.layers });
+        }
         let loader = Loader::new(&*backend, tensors);
         let layers = range
             .clone()
             .map(|layer| Layer::load(&loader, &*backend, &config, layer, path))
             .collect::<Result<_, _>>()?;
         let entry = match range.start {
-            0 => Some(PatchEmbedding::load(&loader, &config)?),
+            0 => Some(Entry {
+                patches: PatchEmbedding::load(&loader, &config)?,
+                text: TextProjection::load(&loader, &config)?,
+            }),
             _ => None,
         };
         let exit = match range.end == config.layers {
@@ -131,7 +147,6 @@ impl<B: Backend> Stage<B> {
             false => None,
         };
         Ok(Self {
-            text: TextProjection::load(&loader, &config)?,
             time: TimeEmbedding::load(&loader, &config)?,
             entry,
             layers,
@@ -165,32 +180,58 @@ impl<B: Backend> Stage<B> {
     /// [`Error::Slots`] for a window that cannot be laid out,
     /// [`Error::Backend`] if the device has no room for it.
     pub fn open(&self, grid: TokenGrid, uncommitted_chunks_max: u32) -> Result<Job<B>, Error> {
-        Job::open(&*self.backend, &self.config, self.layers.len(), grid, uncommitted_chunks_max)
+        self.resume(grid, uncommitted_chunks_max, 0)
     }
 
-    /// Gives a branch of the job its prompt: text encoder rows
-    /// `[text_len, text_dim]`, f32, zero after the prompt's end. All rows are
-    /// attended to; a model is trained for `text_len` of them, but any number
-    /// can be given.
+    /// A video that was begun elsewhere: `committed` chunks are finished. Its
+    /// pages ([`Job::missing_pages`]) must be written before the next pass.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the rows are not the model's,
+    /// As [`Stage::open`].
+    pub fn resume(
+        &self,
+        grid: TokenGrid,
+        uncommitted_chunks_max: u32,
+        committed: u32,
+    ) -> Result<Job<B>, Error> {
+        let slots = Slots::resume(window(&self.config, grid)?, uncommitted_chunks_max, committed)?;
+        Job::new(&*self.backend, &self.config, self.range(), grid, slots)
+    }
+
+    /// What the layers of every stage attend to for a prompt, `[rows, dim]` in
+    /// the activation dtype; for the stage of layer 0. `rows` are the text
+    /// encoder's, f32 `[text_len, text_dim]`, zero after the prompt's end. All
+    /// rows are attended to; a model is trained for `text_len` of them, but any
+    /// number can be given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the rows are not the model's, [`Error::Layers`] on
+    /// another stage, [`Error::Backend`] if the device has no room.
+    pub fn context(&self, rows: &B::Tensor) -> Result<B::Tensor, Error> {
+        check_rows("text rows", rows, [self.config.text_len, self.config.text_dim])?;
+        match &self.entry {
+            Some(entry) => entry.text.project(&*self.backend, rows),
+            None => Err(Error::Layers { layers: 0..1, stage: self.range() }),
+        }
+    }
+
+    /// Gives a branch of the job its prompt, as [`Stage::context`] made it here
+    /// or elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the context is not of the model's width,
     /// [`Error::Backend`] if the device has no room.
-    pub fn set_prompt(
+    pub fn set_context(
         &self,
         job: &mut Job<B>,
         branch: Branch,
-        rows: &B::Tensor,
+        context: &B::Tensor,
     ) -> Result<(), Error> {
-        let (found, expected) = (rows.columns(), self.config.text_dim);
-        if found != expected || rows.rows() == 0 {
-            let (found, expected) =
-                (vec![rows.rows(), found], vec![self.config.text_len, expected]);
-            return Err(Error::Shape { what: "text rows", expected, found });
-        }
-        let context = self.text.project(&*self.backend, rows)?;
-        let layers = self.layers.iter().map(|layer| layer.context(&*self.backend, &context));
+        check_rows("rows of the context", context, [self.config.text_len, self.config.dim])?;
+        let layers = self.layers.iter().map(|layer| layer.context(&*self.backend, context));
         job.set_context(branch, layers.collect::<Result<_, _>>()?);
         Ok(())
     }
@@ -228,9 +269,7 @@ impl<B: Backend> Stage<B> {
             }
         }
 
-        if pass.kind == PassKind::Commit {
-            job.commit(pass.chunk)?;
-        }
+        job.finish(pass)?;
         match &self.exit {
             None => Ok(Output::Hidden(hidden)),
             Some(_) if pass.kind != PassKind::Denoise => Ok(Output::Committed),
@@ -250,7 +289,7 @@ impl<B: Backend> Stage<B> {
                 if expected != found {
                     return Err(Error::Shape { what: "frame tensors", expected, found });
                 }
-                entry.embed(&*self.backend, frames, patches)
+                entry.patches.embed(&*self.backend, frames, patches)
             }
             (Input::Hidden(hidden), None) => {
                 let expected = vec![grid.tokens(), self.config.dim];
@@ -266,6 +305,30 @@ impl<B: Backend> Stage<B> {
             (Input::Hidden(_), Some(_)) => {
                 Err(Error::Pass { problem: "the stage of layer 0 takes frames".into() })
             }
+        }
+    }
+}
+
+/// The window that a job of this grid has. Without one a model sees all its
+/// frames at once: one chunk, no history.
+fn window(config: &Transformer, grid: TokenGrid) -> Result<Window, Error> {
+    let window = config.window.unwrap_or(Window { sink: 0, recent: 0, chunk: grid.frames });
+    match window.chunk == grid.frames {
+        true => Ok(window),
+        false => {
+            let (expected, found) = (vec![window.chunk], vec![grid.frames]);
+            Err(Error::Shape { what: "frames of a chunk", expected, found })
+        }
+    }
+}
+
+/// Refuses rows of another width, or none at all.
+fn check_rows<T: Tensor>(what: &'static str, rows: &T, expected: [usize; 2]) -> Result<(), Error> {
+    match rows.columns() == expected[1] && rows.rows() != 0 {
+        true => Ok(()),
+        false => {
+            let found = vec![rows.rows(), rows.columns()];
+            Err(Error::Shape { what, expected: expected.to_vec(), found })
         }
     }
 }
