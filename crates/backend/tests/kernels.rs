@@ -125,6 +125,45 @@ fn norms_match() {
 }
 
 #[test]
+fn queries_are_normed_turned_and_scaled_whichever_axes_have_pairs() {
+    let (tokens, heads, head_dim) = (12, 3, 10);
+    let n = heads * head_dim;
+    let (x, weight) = (wave(tokens * n, 1), wave(n, 2));
+    for (pairs, normed) in [([0, 2, 2], false), ([2, 0, 2], true), ([2, 2, 0], true)] {
+        let rope = rope(pairs);
+        let frames = [2.0, 5.0, 6.0];
+        let exact: Vec<f64> = (0..tokens * heads)
+            .flat_map(|vector| {
+                let (token, head) = (vector / heads, vector % heads);
+                let row = &x[token * n..][..n];
+                let square = row.iter().map(|&x| wide(x).powi(2)).sum::<f64>() / n as f64;
+                let scaled = (head * head_dim..(head + 1) * head_dim).map(|i| match normed {
+                    true => wide(row[i]) / (square + 1e-6).sqrt() * wide(weight[i]),
+                    false => wide(row[i]),
+                });
+                let scaled: Vec<f64> = scaled.collect();
+                let turned = turn(&rope, &frames, token + 6, &scaled[2..]);
+                scaled[..2].iter().copied().chain(turned).map(|x| x * 0.5).collect::<Vec<_>>()
+            })
+            .collect();
+        check(&exact, |cpu| {
+            let x = cpu.upload(tokens, n, &x, Dtype::F32).unwrap();
+            let weight = cpu.upload(1, n, &weight, Dtype::F32).unwrap();
+            let rotation = cpu.rotation(&rope, &frames, 2, 3).unwrap();
+            let mut out = cpu.zeros(tokens, n, cpu.class().activation()).unwrap();
+            let finish = FinishQueries {
+                norm: normed.then_some((&weight, 1e-6)),
+                head_dim,
+                rotation: Some((&rotation, 6, 8)),
+                scale: 0.5,
+            };
+            cpu.finish_queries(&x, &finish, &mut out);
+            out
+        });
+    }
+}
+
+#[test]
 fn dense_attention_matches_over_a_window_with_gaps() {
     for (tokens, heads, head_dim, segments) in [
         (30, 2, 16, vec![0..6, 30..54, 60..90]),
@@ -143,11 +182,13 @@ fn dense_attention_matches_over_a_window_with_gaps() {
             heads,
             head_dim,
             keys.len(),
-            &|t, h| turn(&rope, &frames, first + t, &q[t * n + h * head_dim..][..head_dim]),
+            &|t, h| {
+                turn(&rope, &frames, first + t, &all_wide(&q[t * n + h * head_dim..][..head_dim]))
+            },
             &|key, h| {
                 let row = &cache[keys[key] * 2 * n..][..2 * n];
-                let value = row[n + h * head_dim..][..head_dim].iter().map(|&x| wide(x)).collect();
-                (turn(&rope, &frames, key, &row[h * head_dim..][..head_dim]), value)
+                let value = all_wide(&row[n + h * head_dim..][..head_dim]);
+                (turn(&rope, &frames, key, &all_wide(&row[h * head_dim..][..head_dim])), value)
             },
         );
         check(&exact, |cpu| {
@@ -199,13 +240,13 @@ fn latent_attention_matches_rebuilt_and_absorbed() {
             keys.len(),
             &|t, h| {
                 let query = &q[(t * heads + h) * head_dim..][..head_dim];
-                let plain = query[..nope].iter().map(|&x| wide(x));
-                plain.chain(turn(&rope, &frames, first + t, &query[nope..])).collect()
+                let (plain, turned) = query.split_at(nope);
+                [all_wide(plain), turn(&rope, &frames, first + t, &all_wide(turned))].concat()
             },
             &|key, h| {
                 let (content, shared) = cache[keys[key] * row..][..row].split_at(kv_rank);
                 let plain = (0..nope).map(|i| project(&k_up, h * nope + i, content));
-                let key_row = plain.chain(turn(&rope, &frames, key, shared)).collect();
+                let key_row = plain.chain(turn(&rope, &frames, key, &all_wide(shared))).collect();
                 (key_row, (0..value).map(|i| project(&v_up, h * value + i, content)).collect())
             },
         );
@@ -303,13 +344,13 @@ fn attention(
 }
 
 /// Rotates pairs for a token of frames with 2 x 3 tokens.
-fn turn(rope: &Rope, frames: &[f64], token: usize, x: &[f32]) -> Vec<f64> {
+fn turn(rope: &Rope, frames: &[f64], token: usize, x: &[f64]) -> Vec<f64> {
     let places = [frames[token / 6], (token / 3 % 2) as f64, (token % 3) as f64];
     let mut out = Vec::new();
     for (axis, place) in rope.axes.iter().zip(places) {
         for pair in 0..axis.pairs {
             let angle = place * axis.theta.powf(-2.0 * pair as f64 / axis.denominator);
-            let (a, b) = (wide(x[out.len()]), wide(x[out.len() + 1]));
+            let (a, b) = (x[out.len()], x[out.len() + 1]);
             out.push(a * angle.cos() - b * angle.sin());
             out.push(a * angle.sin() + b * angle.cos());
         }
@@ -329,4 +370,8 @@ fn wave(len: usize, seed: usize) -> Vec<f32> {
 
 fn wide(x: f32) -> f64 {
     f64::from(x)
+}
+
+fn all_wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| wide(x)).collect()
 }

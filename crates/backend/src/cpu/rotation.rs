@@ -17,6 +17,7 @@ use crate::{
 pub struct Rotation {
     /// Per axis: its positions' `(cos, sin)` rows of `pairs` each.
     axes: [Table; 3],
+    frames: usize,
     rows: usize,
     columns: usize,
 }
@@ -37,7 +38,7 @@ impl Rotation {
         };
         let places = [positions.to_vec(), counted(rows), counted(columns)];
         let axes = std::array::from_fn(|axis| Table::new(rope, axis, &places[axis]));
-        Self { axes, rows, columns }
+        Self { axes, frames: positions.len(), rows, columns }
     }
 
     /// Pairs of all axes.
@@ -47,8 +48,7 @@ impl Rotation {
 
     /// Tokens with a position.
     pub(crate) fn tokens(&self) -> usize {
-        let frame_pairs = self.axes[0].pairs.max(1);
-        self.axes[0].cosines.len() / frame_pairs * self.rows * self.columns
+        self.frames * self.rows * self.columns
     }
 
     /// Writes the cosines and sines of a token's pairs.
@@ -70,7 +70,6 @@ impl Rotation {
 impl Table {
     fn new(rope: &Rope, axis: usize, positions: &[f64]) -> Self {
         let axis = rope.axes[axis];
-        // An axis without pairs still has one (empty) row per position.
         let mut table = Self { pairs: axis.pairs, cosines: Vec::new(), sines: Vec::new() };
         for position in positions {
             for pair in 0..axis.pairs {
