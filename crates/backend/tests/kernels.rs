@@ -169,26 +169,31 @@ fn dense_attention_matches_over_a_window_with_gaps() {
         (30, 2, 16, vec![0..6, 30..54, 60..90]),
         (6, 1, 6, std::iter::once(0..6).collect()),
         (18, 3, 12, vec![6..12, 12..300]),
+        (9, 2, 7, vec![0..1, 18..47]),
     ] {
         let cache_rows = 300;
         let n = heads * head_dim;
         let (q, cache) = (wave(tokens * n, 1), wave(cache_rows * 2 * n, 2));
         let keys: Vec<usize> = segments.iter().cloned().flatten().collect();
+        // A head of odd width has no pairs to turn.
+        let is_turned = head_dim % 2 == 0;
         let rope = rope([head_dim / 2 - 2, 1, 1]);
         let frames: Vec<f64> = (0..keys.len() / 6).map(|f| 3.0 + f as f64).collect();
+        let turn = |token: usize, x: &[f32]| match is_turned {
+            true => turn(&rope, &frames, token, &all_wide(x)),
+            false => all_wide(x),
+        };
         let first = keys.len() - tokens.min(keys.len());
         let exact = attention(
             tokens,
             heads,
             head_dim,
             keys.len(),
-            &|t, h| {
-                turn(&rope, &frames, first + t, &all_wide(&q[t * n + h * head_dim..][..head_dim]))
-            },
+            &|t, h| turn(first + t, &q[t * n + h * head_dim..][..head_dim]),
             &|key, h| {
                 let row = &cache[keys[key] * 2 * n..][..2 * n];
                 let value = all_wide(&row[n + h * head_dim..][..head_dim]);
-                (turn(&rope, &frames, key, &all_wide(&row[h * head_dim..][..head_dim])), value)
+                (turn(key, &row[h * head_dim..][..head_dim]), value)
             },
         );
         check(&exact, |cpu| {
@@ -199,12 +204,16 @@ fn dense_attention_matches_over_a_window_with_gaps() {
             let finish = FinishQueries {
                 norm: None,
                 head_dim,
-                rotation: Some((&rotation, first, head_dim)),
+                rotation: is_turned.then_some((&rotation, first, head_dim)),
                 scale: 1.0 / (head_dim as f32).sqrt(),
             };
             cpu.finish_queries(&queries, &finish, &mut finished);
             let cache = cpu.upload(cache_rows, 2 * n, &cache, activation).unwrap();
-            let keys = Keys { cache: &cache, segments: &segments, rotation: Some(&rotation) };
+            let keys = Keys {
+                cache: &cache,
+                segments: &segments,
+                rotation: is_turned.then_some(&rotation),
+            };
             let mut out = cpu.zeros(tokens, n, activation).unwrap();
             cpu.attend(&finished, Heads::Dense { heads, head_dim }, &keys, &mut out);
             out

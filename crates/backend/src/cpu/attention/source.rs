@@ -170,8 +170,9 @@ impl<E: Element> Tile<E> {
         clear(&mut self.value, TILE_KEYS * value_width.next_multiple_of(16));
     }
 
-    /// Puts part of key `index`, from channel `first` on.
+    /// Puts part of key `index`, from channel `first` on, which begins a group.
     fn put_key(&mut self, index: usize, first: usize, values: &[E]) {
+        debug_assert!(first.is_multiple_of(E::GROUP), "channel {first} begins a group");
         let panel = &mut self.key[index / COLUMNS * COLUMNS * self.key_width..];
         let key = index % COLUMNS;
         for (group, values) in values.chunks(E::GROUP).enumerate() {
@@ -234,6 +235,10 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
                 (form, shape.kv_rank + shape.rope, shape.rope)
             }
         };
+        if let Form::Rebuild { shape, .. } | Form::Absorb { shape, .. } = form {
+            let parts = [shape.kv_rank, shape.nope, shape.rope];
+            assert!(parts.iter().all(|part| part.is_multiple_of(E::GROUP)), "whole groups in keys");
+        }
         let rows: Vec<usize> = keys.segments.iter().cloned().flatten().collect();
         assert_eq!(keys.cache.columns(), row_width, "width of cached rows");
         assert!(rows.iter().all(|&row| row < keys.cache.rows()), "attended rows exist");
@@ -267,12 +272,14 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
         }
     }
 
-    /// Channels in which scores are computed.
+    /// Channels in which scores are computed: whole groups, the last of which
+    /// may be filled up with a zero.
     pub(super) fn key_width(&self) -> usize {
-        match self.form {
+        let width = match self.form {
             Form::Absorb { shape, .. } => shape.kv_rank + shape.rope,
             Form::Dense { .. } | Form::Rebuild { .. } => self.query_width(),
-        }
+        };
+        width.next_multiple_of(E::GROUP)
     }
 
     /// Channels in which weights are applied.
@@ -371,7 +378,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
         let mut finished = Aligned::scratch(rows.len() * key_width);
         let lines = rows.clone().zip(finished.chunks_exact_mut(key_width));
         let Form::Absorb { shape, up } = &self.form else {
-            lines.for_each(|(row, line)| line.copy_from_slice(own(row)));
+            lines.for_each(|(row, line)| line[..width].copy_from_slice(own(row)));
             return finished;
         };
         for (row, line) in lines {
