@@ -95,13 +95,15 @@ pub(super) fn finish_queries(
 ) {
     let n = x.columns();
     assert!(n.is_multiple_of(finish.head_dim), "whole heads");
+    if let Some((weight, _)) = finish.norm {
+        assert_eq!(weight.f32s().len(), n, "a norm weight of {n} columns");
+    }
     if let Some((rotation, first, rotated)) = finish.rotation {
+        assert!(rotated <= finish.head_dim, "rotated channels inside a head");
         assert_eq!(rotation.pairs() * 2, rotated, "rotated channels of a head");
         assert!(first + x.rows() <= rotation.tokens(), "every query has a position");
     }
-    let x = x.f32s();
-    rows::each_row(cpu, out, n, &|row, line| {
-        let x = &x[row * n..][..n];
+    rows::each_row(cpu, x, out, &|row, x, line| {
         match finish.norm {
             Some((weight, eps)) => rows::rms_norm_row(cpu.level, x, weight.f32s(), eps, line),
             None => line.copy_from_slice(x),

@@ -28,28 +28,27 @@ pub(super) fn layer_norm(
     out: &mut Matrix,
 ) {
     let n = x.columns();
-    let zeros = vec![0.0; n];
-    let (frames, table, scale, shift, plus) = match scale_shift {
-        ScaleShift::None => (1, None, 0, 0, 1.0),
-        ScaleShift::Affine { .. } => (1, None, 0, 0, 0.0),
-        ScaleShift::Modulated { table, shift, scale } => {
-            (table.rows(), Some(*table), *scale, *shift, 1.0)
+    let level = cpu.level;
+    match *scale_shift {
+        ScaleShift::Affine { weight, bias } => {
+            let (weight, bias) = (weight.f32s(), bias.f32s());
+            assert_eq!((weight.len(), bias.len()), (n, n), "scale and shift of {n} columns");
+            each_row(cpu, x, out, &|_, x, line| {
+                layer_norm_row(level, x, weight, bias, 0.0, eps, line);
+            });
         }
-    };
-    assert!(x.rows().is_multiple_of(frames), "rows divide into frames");
-    let rows_per_frame = x.rows() / frames;
-    let x = x.f32s();
-    each_row(cpu, out, n, &|row, line| {
-        let (scale, shift) = match (scale_shift, table) {
-            (ScaleShift::Affine { weight, bias }, _) => (weight.f32s(), bias.f32s()),
-            (_, Some(table)) => {
+        ScaleShift::Modulated { table, shift, scale } => {
+            assert!(x.rows().is_multiple_of(table.rows()), "rows divide into frames");
+            let slots = table.columns() / n;
+            assert!(shift < slots && scale < slots, "vectors {shift} and {scale} of {slots}");
+            let rows_per_frame = x.rows() / table.rows();
+            each_row(cpu, x, out, &|row, x, line| {
                 let slots = &table.f32s()[row / rows_per_frame * table.columns()..];
-                (&slots[scale * n..][..n], &slots[shift * n..][..n])
-            }
-            _ => (&zeros[..], &zeros[..]),
-        };
-        layer_norm_row(cpu.level, &x[row * n..][..n], scale, shift, plus, eps, line);
-    });
+                let (scale, shift) = (&slots[scale * n..][..n], &slots[shift * n..][..n]);
+                layer_norm_row(level, x, scale, shift, 1.0, eps, line);
+            });
+        }
+    }
 }
 
 multiversion! {
@@ -77,6 +76,7 @@ pub(super) fn rms_norm(
 ) {
     let (rows, n, normed) = (x.rows(), x.columns(), weight.columns());
     assert!(normed <= n, "a norm of {normed} columns in rows of {n}");
+    assert_eq!(weight.rows(), 1, "one weight for every row");
     assert!(first_row + rows <= out.rows() && n == out.columns(), "rows fit the output");
     let (x, weight) = (x.f32s(), weight.f32s());
     rows_from(cpu, out, n, first_row, rows, &|row, line| {
@@ -100,9 +100,7 @@ multiversion! {
 
 /// See [`crate::Backend::silu`].
 pub(super) fn silu(cpu: &Cpu, x: &Matrix, out: &mut Matrix) {
-    let n = x.columns();
-    let x = x.f32s();
-    each_row(cpu, out, n, &|row, line| silu_row(cpu.level, &x[row * n..][..n], line));
+    each_row(cpu, x, out, &|_, x, line| silu_row(cpu.level, x, line));
 }
 
 multiversion! {
@@ -154,20 +152,25 @@ multiversion! {
     }
 }
 
-/// Runs `line(row, output row)` for every row of `out`, in parallel.
+/// What is done to a row: its index, the input's row, and the output's.
+type RowWork<'a> = dyn Fn(usize, &[f32], &mut [f32]) + Sync + 'a;
+
+/// Runs `line(index, row of x, row of out)` for every row, in parallel. `x` is
+/// f32, and of the shape of `out`.
 pub(super) fn each_row(
     cpu: &Cpu,
+    x: &Matrix,
     out: &mut Matrix,
-    n: usize,
-    line: &(dyn Fn(usize, &mut [f32]) + Sync),
+    line: &RowWork<'_>,
 ) {
-    let rows = out.rows();
-    assert_eq!(out.columns(), n, "columns of the output");
-    rows_from(cpu, out, n, 0, rows, line);
+    let (rows, n) = (x.rows(), x.columns());
+    assert_eq!((out.rows(), out.columns()), (rows, n), "output of the input's shape");
+    let x = x.f32s();
+    rows_from(cpu, out, n, 0, rows, &|row, out| line(row, &x[row * n..][..n], out));
 }
 
-/// As [`each_row`], for `rows` rows of `out` from `first_row` on.
-pub(super) fn rows_from(
+/// Runs `line(index, row of out)` for `rows` rows of `n` columns from `first_row` on.
+fn rows_from(
     cpu: &Cpu,
     out: &mut Matrix,
     n: usize,

@@ -87,19 +87,19 @@ impl Matrix {
     }
 
     pub(crate) fn set_row_bytes(&mut self, first_row: usize, bytes: &[u8]) {
+        let row_bytes = self.columns * self.dtype().bytes();
+        assert!(bytes.len().is_multiple_of(row_bytes), "whole rows of {row_bytes} bytes");
         let first = first_row * self.columns;
         match &mut self.data {
             Data::F32(data) => {
-                let (values, rest) = bytes.as_chunks::<4>();
-                assert!(rest.is_empty(), "rows of f32 have a multiple of 4 bytes");
+                let (values, _) = bytes.as_chunks::<4>();
                 let to = &mut data[first..first + values.len()];
                 for (to, from) in to.iter_mut().zip(values) {
                     *to = f32::from_le_bytes(*from);
                 }
             }
             Data::Bf16(data) => {
-                let (values, rest) = bytes.as_chunks::<2>();
-                assert!(rest.is_empty(), "rows of bf16 have a multiple of 2 bytes");
+                let (values, _) = bytes.as_chunks::<2>();
                 let to = &mut data[first..first + values.len()];
                 for (to, from) in to.iter_mut().zip(values) {
                     *to = Bf16(u16::from_le_bytes(*from));

@@ -273,10 +273,7 @@ multiversion! {
 pub(super) fn channel_norm(cpu: &Cpu, x: &Matrix, gamma: &Matrix, out: &mut Matrix) {
     let (channels, gamma) = (x.columns(), gamma.f32s());
     assert_eq!(gamma.len(), channels, "gamma of {channels} channels");
-    let x = x.f32s();
-    rows::each_row(cpu, out, channels, &|row, line| {
-        norm(cpu.level, &x[row * channels..][..channels], gamma, line);
-    });
+    rows::each_row(cpu, x, out, &|_, x, line| norm(cpu.level, x, gamma, line));
 }
 
 multiversion! {

@@ -130,8 +130,6 @@ pub enum ScaleShift<'a, T> {
         /// Which vector, plus one, is multiplied.
         scale: usize,
     },
-    /// Nothing.
-    None,
 }
 
 /// Parameters of [`Backend::finish_queries`].
