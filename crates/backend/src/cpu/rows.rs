@@ -157,12 +157,7 @@ type RowWork<'a> = dyn Fn(usize, &[f32], &mut [f32]) + Sync + 'a;
 
 /// Runs `line(index, row of x, row of out)` for every row, in parallel. `x` is
 /// f32, and of the shape of `out`.
-pub(super) fn each_row(
-    cpu: &Cpu,
-    x: &Matrix,
-    out: &mut Matrix,
-    line: &RowWork<'_>,
-) {
+pub(super) fn each_row(cpu: &Cpu, x: &Matrix, out: &mut Matrix, line: &RowWork<'_>) {
     let (rows, n) = (x.rows(), x.columns());
     assert_eq!((out.rows(), out.columns()), (rows, n), "output of the input's shape");
     let x = x.f32s();

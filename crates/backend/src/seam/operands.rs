@@ -24,7 +24,8 @@ impl Dtype {
 }
 
 /// A numeric class: a backend, its dtypes and its kernel family. Within a class
-/// results are equal to the last bit, on any box and for any split.
+/// results are equal to the last bit, on any box and for any split. What a class
+/// means is its digests in `tests/class.rs`, which have a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Everything in f32, fused multiply-adds in ascending order.
