@@ -28,7 +28,7 @@ use crate::{
     cpu::{
         Cpu,
         attention::source::{Kind, Tile},
-        level::{Level, multiversion},
+        level::{Usable, multiversion},
         math,
         memory::Aligned,
         panel::Panels,
@@ -118,7 +118,7 @@ struct State<E> {
 impl<E: Stored + source::Weighted> State<E> {
     fn new(
         kind: &Kind<'_, E>,
-        level: Level,
+        level: Usable,
         queries: &[E],
         head: usize,
         rows: Range<usize>,
@@ -137,7 +137,7 @@ impl<E: Stored + source::Weighted> State<E> {
         }
     }
 
-    fn attend(&mut self, level: Level, tile: &Tile<E>) {
+    fn attend(&mut self, level: Usable, tile: &Tile<E>) {
         // Whole panels of keys, so that a product's steps are long ones; keys
         // that do not exist have no weight.
         let padded = tile.keys.next_multiple_of(COLUMNS);
@@ -163,7 +163,7 @@ impl<E: Stored + source::Weighted> State<E> {
     fn finish(
         mut self,
         kind: &Kind<'_, E>,
-        level: Level,
+        level: Usable,
         head: usize,
         rows: Range<usize>,
         target: &Parts<'_, E>,
@@ -182,7 +182,7 @@ impl<E: Stored + source::Weighted> State<E> {
 
 /// `scores = queries x keys`; queries have `width` channels.
 fn score<E: Element>(
-    level: Level,
+    level: Usable,
     queries: &[E],
     width: usize,
     tile: &Tile<E>,
@@ -206,7 +206,7 @@ fn score<E: Element>(
 
 /// `outputs += weights x values`, over `keys` keys, a multiple of 32.
 fn weigh<E: Element>(
-    level: Level,
+    level: Usable,
     weights: &[E],
     keys: usize,
     tile: &Tile<E>,
@@ -274,7 +274,7 @@ multiversion! {
 
 /// `out[rows] = a x panels`, rounded; rows of `a` are `row_stride` apart.
 fn product<E: Element + source::Weighted>(
-    level: Level,
+    level: Usable,
     a: &[E],
     row_stride: usize,
     panels: &Panels<E>,

@@ -20,7 +20,7 @@ use std::{f32::consts::LOG2_E, ops::Range};
 use crate::{
     cpu::{
         Cpu,
-        level::{Level, multiversion},
+        level::{Usable, multiversion},
         math,
         panel::Panels,
         rounding,
@@ -66,7 +66,7 @@ pub(super) fn attend(
 
 /// What all heads share.
 struct Job<'a> {
-    level: Level,
+    level: Usable,
     qkv: &'a [f32],
     bias: &'a [f32],
     /// Keys that are seen, ascending.
@@ -84,7 +84,7 @@ impl Job<'_> {
         cpu: &Cpu,
         heads: usize,
         out: &mut [E],
-        round: fn(Level, &[f32], &mut [E]),
+        round: fn(Usable, &[f32], &mut [E]),
     ) {
         let parts = Parts::new(out);
         cpu.pool.run(heads, &|head| {
@@ -193,7 +193,7 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seam::Dtype;
+    use crate::{cpu::level::Level, seam::Dtype};
 
     #[test]
     fn result_is_the_softmax_over_the_keys_that_are_seen() {

@@ -50,6 +50,30 @@ impl Level {
     }
 }
 
+/// A level that this processor has. Kernels rely on it, so nothing but
+/// detection makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usable(Level);
+
+impl Usable {
+    /// The best level of this processor.
+    #[cfg(test)]
+    pub(crate) fn best() -> Self {
+        Self(Level::detect())
+    }
+
+    /// The best level of this processor that is not above `level`.
+    pub(crate) fn at_most(level: Level) -> Self {
+        Self(level.min(Level::detect()))
+    }
+
+    /// The level.
+    #[inline(always)]
+    pub(crate) fn get(self) -> Level {
+        self.0
+    }
+}
+
 /// Whether AMD made the processor.
 pub(crate) fn is_amd() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -64,13 +88,13 @@ pub(crate) fn is_amd() -> bool {
 /// Compiles a function for every [`Level`] and calls the best one.
 ///
 /// The body is written once, in plain Rust over slices; the compiler vectorises
-/// it anew for each instruction set. The generated function takes the level
-/// first. A level must come from [`Level::detect`] or be below it.
+/// it anew for each instruction set. The generated function takes the
+/// [`Usable`] level first.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[inline]
-        $vis fn $name(level: $crate::cpu::level::Level, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name(level: $crate::cpu::level::Usable, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body($($arg: $ty),*) $(-> $ret)? $body
 
@@ -85,9 +109,9 @@ macro_rules! multiversion {
             #[cfg(target_arch = "x86_64")]
             {
                 use $crate::cpu::level::Level;
-                match level {
+                match level.get() {
                     Level::Avx512 | Level::Avx512Bf16 | Level::Amx => {
-                        // SAFETY: levels are detected, so the processor has these features.
+                        // SAFETY: the level is usable, so the processor has these features.
                         return unsafe { avx512($($arg),*) };
                     }
                     // SAFETY: as above.

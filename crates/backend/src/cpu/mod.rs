@@ -34,7 +34,10 @@ use std::ops::Range;
 use types::Rope;
 
 use crate::{
-    cpu::{level::Level, pool::Pool},
+    cpu::{
+        level::{Level, Usable},
+        pool::Pool,
+    },
     philox::Draw,
     seam::{
         Activation, Backend, Class, ConvKind, Dtype, Epilogue, Error, FinishQueries, Grid, Heads,
@@ -52,7 +55,7 @@ pub use volume::Volume;
 /// The processor of this machine.
 #[derive(Debug)]
 pub struct Cpu {
-    level: Level,
+    level: Usable,
     class: Class,
     pool: Pool,
 }
@@ -88,8 +91,9 @@ impl Cpu {
             Class::CpuF32 => Level::detect(),
             Class::CpuBf16Avx512 | Class::CpuBf16Amx => lowest_level(class),
         };
-        match level <= Level::detect() {
-            true => Ok(Self { level, class, pool: Pool::new(threads) }),
+        let usable = Usable::at_most(level);
+        match usable.get() == level {
+            true => Ok(Self { level: usable, class, pool: Pool::new(threads) }),
             false => Err(Error::NoClass(class)),
         }
     }
@@ -101,13 +105,12 @@ impl Cpu {
 
     /// The f32 class with at most `level`'s instructions, to compare kernels.
     pub fn f32_at(threads: usize, level: Level) -> Self {
-        let level = level.min(Level::detect());
-        Self { level, class: Class::CpuF32, pool: Pool::new(threads) }
+        Self { level: Usable::at_most(level), class: Class::CpuF32, pool: Pool::new(threads) }
     }
 
     /// Instruction set in use.
     pub fn level(&self) -> Level {
-        self.level
+        self.level.get()
     }
 
     /// Threads in use.

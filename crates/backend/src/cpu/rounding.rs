@@ -1,18 +1,18 @@
 //! f32 to bf16.
 
 use crate::cpu::{
-    level::{Level, multiversion},
+    level::{Level, Usable, multiversion},
     math,
     tile::Bf16,
 };
 
 /// Rounds to bf16 as [`math::to_bf16`] does. Where the processor has an
 /// instruction for it, that is used.
-pub(crate) fn round(level: Level, from: &[f32], to: &mut [Bf16]) {
+pub(crate) fn round(level: Usable, from: &[f32], to: &mut [Bf16]) {
     assert_eq!(from.len(), to.len(), "a value for every place");
     #[cfg(target_arch = "x86_64")]
-    if level >= Level::Avx512Bf16 {
-        // SAFETY: levels are detected, so the processor has these features.
+    if Level::Avx512Bf16 <= level.get() {
+        // SAFETY: the level is usable, so the processor has these features.
         return unsafe { round_avx512(from, to) };
     }
     round_plain(level, from, to);
@@ -61,7 +61,7 @@ mod tests {
         .chain([f32::MAX, f32::MIN_POSITIVE, -1e-39, f32::from_bits(0x7f80_0001)])
         .collect();
         let mut rounded = vec![Bf16::default(); values.len()];
-        round(Level::detect(), &values, &mut rounded);
+        round(Usable::best(), &values, &mut rounded);
         for (x, rounded) in values.iter().zip(rounded) {
             assert_eq!(rounded, Bf16::from_f32(*x), "{x} {:x}", x.to_bits());
         }

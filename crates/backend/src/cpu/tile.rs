@@ -32,7 +32,7 @@ pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx;
 
-use crate::cpu::level::Level;
+use crate::cpu::level::{Level, Usable};
 
 /// Columns of a full panel.
 pub(crate) const COLUMNS: usize = 32;
@@ -59,7 +59,11 @@ impl Line {
 }
 
 /// The type of a product's factors.
-pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
+///
+/// # Safety
+///
+/// Zero bytes are a value of the type: memory is made of them.
+pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// Neighbouring `k` that stand side by side in a panel.
     const GROUP: usize;
 
@@ -70,7 +74,7 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     fn to_f32(self) -> f32;
 
     /// Rows of a full tile, at most [`ROWS_MAX`]. Lower ones take as long.
-    fn tile_rows(level: Level) -> usize;
+    fn tile_rows(level: Usable) -> usize;
 
     /// Adds a tile's products to `sums`, of which there are 1 to
     /// [`Element::tile_rows`] rows.
@@ -79,9 +83,8 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     ///
     /// `a + tap + r * row_stride` is readable for `k` elements for every tap and
     /// row `r`; `b` is readable for `taps.len() * k * columns` elements; every
-    /// row of `sums` is readable and writable for `columns` elements; the
-    /// processor has the features of `level`.
-    unsafe fn tile(level: Level, operand: Operand<'_, Self>, b: *const Self, sums: Sums);
+    /// row of `sums` is readable and writable for `columns` elements.
+    unsafe fn tile(level: Usable, operand: Operand<'_, Self>, b: *const Self, sums: Sums);
 }
 
 /// The rows that a tile multiplies, and the panel's shape.
@@ -115,7 +118,8 @@ impl Sums {
     }
 }
 
-impl Element for f32 {
+// SAFETY: zero bytes are 0.0.
+unsafe impl Element for f32 {
     const GROUP: usize = 1;
 
     #[inline(always)]
@@ -129,14 +133,14 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn tile_rows(_: Level) -> usize {
+    fn tile_rows(_: Usable) -> usize {
         VECTOR_ROWS
     }
 
     #[inline]
-    unsafe fn tile(level: Level, operand: Operand<'_, f32>, b: *const f32, sums: Sums) {
+    unsafe fn tile(level: Usable, operand: Operand<'_, f32>, b: *const f32, sums: Sums) {
         #[cfg(target_arch = "x86_64")]
-        match level {
+        match level.get() {
             Level::Avx512 | Level::Avx512Bf16 | Level::Amx => {
                 // SAFETY: passed on from the caller.
                 return unsafe { avx::f32_avx512(operand, b, sums) };
@@ -156,7 +160,8 @@ impl Element for f32 {
 #[repr(transparent)]
 pub(crate) struct Bf16(pub(crate) u16);
 
-impl Element for Bf16 {
+// SAFETY: zero bytes are 0.0.
+unsafe impl Element for Bf16 {
     const GROUP: usize = 2;
 
     #[inline(always)]
@@ -170,14 +175,14 @@ impl Element for Bf16 {
     }
 
     #[inline(always)]
-    fn tile_rows(level: Level) -> usize {
-        if level == Level::Amx { ROWS_MAX } else { VECTOR_ROWS }
+    fn tile_rows(level: Usable) -> usize {
+        if level.get() == Level::Amx { ROWS_MAX } else { VECTOR_ROWS }
     }
 
     #[inline]
-    unsafe fn tile(level: Level, operand: Operand<'_, Bf16>, b: *const Bf16, sums: Sums) {
+    unsafe fn tile(level: Usable, operand: Operand<'_, Bf16>, b: *const Bf16, sums: Sums) {
         #[cfg(target_arch = "x86_64")]
-        match level {
+        match level.get() {
             // SAFETY: passed on from the caller.
             Level::Amx => return unsafe { amx::bf16(operand, b, sums) },
             // SAFETY: passed on from the caller.
@@ -185,7 +190,7 @@ impl Element for Bf16 {
             Level::Portable | Level::Avx2 | Level::Avx512 => {}
         }
         let _ = (operand, b, sums);
-        panic!("{level:?} has no bf16 products, so no bf16 class is offered with it");
+        panic!("{:?} has no bf16 products, so no bf16 class is offered with it", level.get());
     }
 }
 

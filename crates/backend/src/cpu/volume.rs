@@ -25,7 +25,7 @@ use std::ops::Range;
 use crate::{
     cpu::{
         Cpu,
-        level::{Level, multiversion},
+        level::{Usable, multiversion},
         math,
         rounding::round,
         rows,
@@ -204,17 +204,17 @@ fn place<E: Placed>(
 /// An element type that pixels can be placed in.
 trait Placed: Stored {
     /// Rounds values to this type.
-    fn round(level: Level, x: &[f32], out: &mut [Self]);
+    fn round(level: Usable, x: &[f32], out: &mut [Self]);
 }
 
 impl Placed for f32 {
-    fn round(_level: Level, x: &[f32], out: &mut [Self]) {
+    fn round(_level: Usable, x: &[f32], out: &mut [Self]) {
         out.copy_from_slice(x);
     }
 }
 
 impl Placed for Bf16 {
-    fn round(level: Level, x: &[f32], out: &mut [Self]) {
+    fn round(level: Usable, x: &[f32], out: &mut [Self]) {
         round(level, x, out);
     }
 }

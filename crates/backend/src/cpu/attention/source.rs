@@ -10,7 +10,7 @@ use crate::{
     cpu::{
         Cpu,
         attention::{TILE_KEYS, product},
-        level::Level,
+        level::Usable,
         memory::Aligned,
         panel::{Panels, panel_columns},
         rotation::{Rotation, rotate},
@@ -100,7 +100,7 @@ pub(crate) trait Weighted: Stored {
     fn projections(mla: &Mla) -> &Projections<Self>;
 
     /// Rounds a line.
-    fn round(level: Level, from: &[f32], to: &mut [Self]);
+    fn round(level: Usable, from: &[f32], to: &mut [Self]);
 }
 
 impl Weighted for f32 {
@@ -112,7 +112,7 @@ impl Weighted for f32 {
     }
 
     #[inline(always)]
-    fn round(_: Level, from: &[f32], to: &mut [Self]) {
+    fn round(_: Usable, from: &[f32], to: &mut [Self]) {
         to.copy_from_slice(from);
     }
 }
@@ -126,7 +126,7 @@ impl Weighted for Bf16 {
     }
 
     #[inline(always)]
-    fn round(level: Level, from: &[f32], to: &mut [Self]) {
+    fn round(level: Usable, from: &[f32], to: &mut [Self]) {
         rounding::round(level, from, to);
     }
 }
@@ -308,7 +308,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
     }
 
     /// Makes tile `index` of `head`.
-    pub(super) fn fill(&self, level: Level, head: usize, index: usize, tile: &mut Tile<E>) {
+    pub(super) fn fill(&self, level: Usable, head: usize, index: usize, tile: &mut Tile<E>) {
         let keys = index * TILE_KEYS..self.rows.len().min((index + 1) * TILE_KEYS);
         tile.reset(keys.len(), self.key_width(), self.attended_width());
         match self.form {
@@ -337,7 +337,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
 
     fn rebuild(
         &self,
-        level: Level,
+        level: Usable,
         shape: MlaShape,
         up: &Projections<E>,
         head: usize,
@@ -367,7 +367,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
     /// A head's queries as rows that meet the tiles' keys.
     pub(super) fn queries(
         &self,
-        level: Level,
+        level: Usable,
         queries: &[E],
         head: usize,
         rows: Range<usize>,
@@ -395,7 +395,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
     /// Writes a head's attended rows to the output.
     pub(super) fn store(
         &self,
-        level: Level,
+        level: Usable,
         head: usize,
         rows: Range<usize>,
         attended: &[E],
@@ -432,7 +432,7 @@ impl<'a, E: Stored + Weighted> Kind<'a, E> {
     }
 
     /// A cached key turned to its place in the window.
-    fn rotated(&self, level: Level, key: usize, from: &[E], to: &mut [E]) {
+    fn rotated(&self, level: Usable, key: usize, from: &[E], to: &mut [E]) {
         let Some(rotation) = self.rotation else {
             to.copy_from_slice(from);
             return;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     cpu::{
-        level::{Level, multiversion},
+        level::{Usable, multiversion},
         math,
         rounding::round,
         tensor::{Data, Matrix, Parts},
@@ -15,7 +15,7 @@ use crate::{
 
 /// An epilogue and its output, their shapes checked once.
 pub(super) struct Finish<'a> {
-    level: Level,
+    level: Usable,
     factor: Factor<'a>,
     target: Target<'a>,
     /// Columns of the output.
@@ -48,7 +48,7 @@ impl<'a> Finish<'a> {
     /// # Panics
     ///
     /// If the epilogue's tensors do not fit the output, or a residual is not f32.
-    pub(super) fn new(level: Level, epilogue: &Epilogue<'a, Matrix>, out: &'a mut Matrix) -> Self {
+    pub(super) fn new(level: Usable, epilogue: &Epilogue<'a, Matrix>, out: &'a mut Matrix) -> Self {
         let (rows, n) = (out.rows(), out.columns());
         let factor = match *epilogue {
             Epilogue::Store | Epilogue::Add => Factor::None,
