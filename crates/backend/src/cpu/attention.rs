@@ -34,7 +34,7 @@ use crate::{
         panel::Panels,
         rows::join,
         tensor::{Matrix, Parts, Stored},
-        tile::{COLUMNS, Element, Line, Operand, ROWS_MAX, Sums},
+        tile::{COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
     },
     seam::{Dtype, Heads, Keys, Tensor},
 };
@@ -192,15 +192,10 @@ fn score<E: Element>(
     let rows = scores.len() / TILE_KEYS;
     assert_eq!(queries.len(), rows * width, "a query for every row of scores");
     for panel in 0..tile.score_panels() {
-        let a = queries.as_ptr();
-        let operand = Operand { a, row_stride: width, taps: &[0], k: width, columns: COLUMNS };
-        let first = scores[panel * COLUMNS..].as_mut_ptr();
-        // SAFETY: as many queries as rows of scores exist; the panel is whole, and
-        // so are the 32 of a row's TILE_KEYS scores that begin here.
-        unsafe {
-            let sums = Sums { first, stride: TILE_KEYS, rows };
-            E::tile(level, operand, tile.key_panel(panel).as_ptr(), sums);
-        }
+        let (k, b) = (width, tile.key_panel(panel));
+        let factors = Factors { a: queries, row_stride: width, taps: &[0], k, b, columns: COLUMNS };
+        let values = &mut scores[panel * COLUMNS..];
+        multiply(level, factors, Sums { values, stride: TILE_KEYS, rows });
     }
 }
 
@@ -216,13 +211,11 @@ fn weigh<E: Element>(
     let rows = weights.len() / TILE_KEYS;
     assert_eq!(outputs.len(), rows * stride, "an output for every row of weights");
     for panel in 0..stride / COLUMNS {
-        let (values, columns) = tile.value_panel(panel);
-        let a = weights.as_ptr();
-        let operand = Operand { a, row_stride: TILE_KEYS, taps: &[0], k: keys, columns };
-        let first = outputs[panel * COLUMNS..].as_mut_ptr();
-        // SAFETY: a row of weights and the panel have TILE_KEYS keys; `columns` of a
-        // row's `stride` outputs begin here.
-        unsafe { E::tile(level, operand, values.as_ptr(), Sums { first, stride, rows }) };
+        let (b, columns) = tile.value_panel(panel);
+        let (a, k) = (weights, keys);
+        let factors = Factors { a, row_stride: TILE_KEYS, taps: &[0], k, b, columns };
+        let values = &mut outputs[panel * COLUMNS..];
+        multiply(level, factors, Sums { values, stride, rows });
     }
 }
 
@@ -289,11 +282,9 @@ fn product<E: Element + source::Weighted>(
             let count = height.min(rows - first);
             let sums = &mut sums[..count];
             sums.fill(Line::ZERO);
-            let last = (first + count - 1) * row_stride + panels.k;
-            let a = &a[first * row_stride..last];
-            let operand = Operand { a: a.as_ptr(), row_stride, taps: &[0], k: panels.k, columns };
-            // SAFETY: the slice above covers every row; the panel is whole.
-            unsafe { E::tile(level, operand, b.as_ptr(), Sums::lines(sums)) };
+            let (a, k) = (&a[first * row_stride..], panels.k);
+            let factors = Factors { a, row_stride, taps: &[0], k, b, columns };
+            multiply(level, factors, Sums::lines(sums));
             for (row, sums) in (first..first + count).zip(sums) {
                 store(row, range.clone(), &sums.0[..range.len()]);
             }

@@ -26,7 +26,7 @@ use crate::{
         rounding,
         rows::{join, sum},
         tensor::{Data, Matrix, Parts},
-        tile::{Bf16, COLUMNS, Element, Line, Operand, Sums, VECTOR_ROWS},
+        tile::{Bf16, COLUMNS, Element, Factors, Line, Sums, VECTOR_ROWS, multiply},
     },
     seam::Tensor,
 };
@@ -122,10 +122,9 @@ impl Job<'_> {
                 let (values, columns, range) = value_panels.panel(panel);
                 let mut sums = [Line::ZERO; ROWS];
                 let sums = &mut sums[..rows.len()];
-                let a = scores.as_ptr();
-                let operand = Operand { a, row_stride: padded, taps: &[0], k: keys, columns };
-                // SAFETY: `scores` has `padded >= keys` per row; the panel has `keys` products.
-                unsafe { f32::tile(self.level, operand, values.as_ptr(), Sums::lines(sums)) };
+                let (a, k, b) = (&scores[..], keys, values);
+                let factors = Factors { a, row_stride: padded, taps: &[0], k, b, columns };
+                multiply(self.level, factors, Sums::lines(sums));
                 for (row, (sums, inverse)) in rows.clone().zip(sums.iter_mut().zip(inverses)) {
                     let line = &mut sums.0[..range.len()];
                     line.iter_mut().for_each(|sum| *sum *= inverse);
@@ -154,15 +153,15 @@ impl Job<'_> {
                     *sum = bias[key];
                 }
             }
-            let operand = Operand {
-                a: self.qkv[rows.start * self.stride + head * self.width..].as_ptr(),
+            let factors = Factors {
+                a: &self.qkv[rows.start * self.stride + head * self.width..],
                 row_stride: self.stride,
                 taps: &[0],
                 k: self.width,
+                b: keys,
                 columns,
             };
-            // SAFETY: these rows exist, each with `width` channels of this head; the panel is whole.
-            unsafe { f32::tile(self.level, operand, keys.as_ptr(), Sums::lines(sums)) };
+            multiply(self.level, factors, Sums::lines(sums));
             for (row, sums) in sums.iter().enumerate() {
                 let line = &mut scores[row * padded + range.start..][..range.len()];
                 line.copy_from_slice(&sums.0[..range.len()]);

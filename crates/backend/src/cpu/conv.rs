@@ -37,7 +37,7 @@ use crate::{
         level::multiversion,
         panel::Panels,
         tensor::{Matrix, Parts, Stored},
-        tile::{Bf16, COLUMNS, Element, Line, Operand, ROWS_MAX, Sums},
+        tile::{Bf16, COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
         volume::Volume,
         winograd::{self, Winograd},
     },
@@ -348,23 +348,18 @@ impl<E: Stored> Job<'_, E> {
         for first in (0..groups).step_by(height) {
             let rows = height.min(groups - first);
             let start = row * self.volume.row + first * stride;
-            let end = start + pass.taps.iter().max().copied().unwrap_or(0);
-            assert!(end + (rows - 1) * stride + pass.k <= cells.len(), "tile inside the volume");
-            assert!(pass.taps.len() * pass.k * pass.width <= pass.b.len(), "whole taps");
-            let operand = Operand {
-                a: cells[start..].as_ptr(),
+            let factors = Factors {
+                a: &cells[start..],
                 row_stride: stride,
                 taps: pass.taps,
                 k: pass.k,
+                b: pass.b,
                 columns: pass.width,
             };
-            // SAFETY: the volume and the weights cover what the operand names, as
-            // just checked.
-            let tile = |sums| unsafe { E::tile(self.cpu.level, operand, pass.b.as_ptr(), sums) };
             let last = self.place(row, first + rows - 1, pass);
             match last.len() == pass.width {
-                true => self.tile_in_place(row, first..first + rows, pass, tile),
-                false => self.tile_aside(row, first..first + rows, pass, tile),
+                true => self.tile_in_place(row, first..first + rows, pass, factors),
+                false => self.tile_aside(row, first..first + rows, pass, factors),
             }
         }
     }
@@ -375,7 +370,7 @@ impl<E: Stored> Job<'_, E> {
         row: usize,
         groups: Range<usize>,
         pass: &Pass<'_, E>,
-        tile: impl Fn(Sums),
+        factors: Factors<'_, E>,
     ) {
         for group in groups.clone() {
             // SAFETY: only this task reads or writes this row of the output.
@@ -386,10 +381,10 @@ impl<E: Stored> Job<'_, E> {
         let stride = self.conv.side * self.phase.kernel.scale[2] * self.conv.n;
         let places =
             self.place(row, groups.start, pass).start..self.place(row, groups.end - 1, pass).end;
-        // SAFETY: as above; rows of a tile are `stride` apart, which leaves out what
-        // other panels and phases of this task write.
-        let first = unsafe { self.out.part(places) }.as_mut_ptr();
-        tile(Sums { first, stride, rows: groups.len() });
+        // SAFETY: as above. What lies between the rows of the tile belongs to other
+        // panels and phases, which are this task's too, and is left alone.
+        let values = unsafe { self.out.part(places) };
+        multiply(self.cpu.level, factors, Sums { values, stride, rows: groups.len() });
     }
 
     /// A tile that reaches over a pixel's channels or the end of a row.
@@ -398,7 +393,7 @@ impl<E: Stored> Job<'_, E> {
         row: usize,
         groups: Range<usize>,
         pass: &Pass<'_, E>,
-        tile: impl Fn(Sums),
+        factors: Factors<'_, E>,
     ) {
         let mut sums = [Line::ZERO; ROWS_MAX];
         let sums = &mut sums[..groups.len()];
@@ -410,7 +405,7 @@ impl<E: Stored> Job<'_, E> {
             line.copy_from_slice(out);
             self.start(pass, line);
         }
-        tile(Sums::lines(sums));
+        multiply(self.cpu.level, factors, Sums::lines(sums));
         for (group, line) in groups.zip(sums) {
             let out = out(group);
             out.copy_from_slice(&line.0[..out.len()]);

@@ -15,7 +15,7 @@ use crate::{
         linear::epilogue::Finish,
         panel::Panels,
         tensor::{Data, Matrix},
-        tile::{Bf16, COLUMNS, Element, Line, Operand, ROWS_MAX, Sums},
+        tile::{Bf16, COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
     },
     seam::{Dtype, Epilogue, Error, Tensor, Weight},
 };
@@ -122,10 +122,9 @@ fn product<E: Element>(
         for first in (block * block_rows..last).step_by(height) {
             let sums = &mut sums[..height.min(last - first)];
             sums.fill(bias);
-            let operand =
-                Operand { a: a[first * k..].as_ptr(), row_stride: k, taps: &[0], k, columns };
-            // SAFETY: a row of `k` elements exists for every line; the panel is whole.
-            unsafe { E::tile(cpu.level, operand, b.as_ptr(), Sums::lines(sums)) };
+            let a = &a[first * k..];
+            let factors = Factors { a, row_stride: k, taps: &[0], k, b, columns };
+            multiply(cpu.level, factors, Sums::lines(sums));
             // SAFETY: this task alone writes these rows and columns.
             unsafe { finish.store(sums, first, &range) };
         }

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::cpu::{
         level::{Level, Usable},
-        tile::{Bf16, Line, Operand, Sums},
+        tile::{Bf16, Factors, Line, Sums, multiply},
     };
 
     #[test]
@@ -156,9 +156,8 @@ mod tests {
         for index in 0..panels.count() {
             let (b, columns, range) = panels.panel(index);
             let mut out = vec![Line::ZERO; rows];
-            let operand = Operand { a: a.as_ptr(), row_stride, taps, k, columns };
-            // SAFETY: the test's slices cover what the operand names.
-            unsafe { E::tile(level, operand, b.as_ptr(), Sums::lines(&mut out)) };
+            let factors = Factors { a, row_stride, taps, k, b, columns };
+            multiply(level, factors, Sums::lines(&mut out));
             for r in 0..rows {
                 for column in range.clone() {
                     result[r * panels.n + column] = out[r].0[column - range.start];

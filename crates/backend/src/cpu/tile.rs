@@ -76,46 +76,96 @@ pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// Rows of a full tile, at most [`ROWS_MAX`]. Lower ones take as long.
     fn tile_rows(level: Usable) -> usize;
 
-    /// Adds a tile's products to `sums`, of which there are 1 to
-    /// [`Element::tile_rows`] rows.
+    /// Adds a tile's products to its sums; [`multiply`] is the checked form.
     ///
     /// # Safety
     ///
-    /// `a + tap + r * row_stride` is readable for `k` elements for every tap and
-    /// row `r`; `b` is readable for `taps.len() * k * columns` elements; every
-    /// row of `sums` is readable and writable for `columns` elements.
-    unsafe fn tile(level: Usable, operand: Operand<'_, Self>, b: *const Self, sums: Sums);
+    /// `sums` has 1 to [`Element::tile_rows`] rows, each readable and writable for
+    /// `columns` elements (16 or 32); `a + tap + r * row_stride` is readable for
+    /// `k` elements for every tap and row `r`; `b` is readable for
+    /// `taps.len() * k * columns` elements; `k` is a multiple of the group.
+    unsafe fn tile(level: Usable, factors: RawFactors<'_, Self>, sums: RawSums);
 }
 
-/// The rows that a tile multiplies, and the panel's shape.
+/// What a tile multiplies.
 #[derive(Clone, Copy)]
-pub(crate) struct Operand<'a, E> {
-    /// First row at tap offset zero.
-    pub(crate) a: *const E,
+pub(crate) struct Factors<'a, E> {
+    /// The rows, from the first one at tap offset zero on.
+    pub(crate) a: &'a [E],
     /// Elements from one row to the next.
     pub(crate) row_stride: usize,
     /// Offsets added to every row, one after the other.
     pub(crate) taps: &'a [usize],
     /// Products per tap, a multiple of [`Element::GROUP`].
     pub(crate) k: usize,
+    /// The panel: all taps' products, one after the other.
+    pub(crate) b: &'a [E],
     /// Columns of the panel: 16 or 32.
     pub(crate) columns: usize,
 }
 
-/// Where a tile's sums stand.
-#[derive(Clone, Copy)]
-pub(crate) struct Sums {
-    pub(crate) first: *mut f32,
+/// Where a tile's sums stand. What lies between two rows is left alone.
+pub(crate) struct Sums<'a> {
+    /// From the first row's first sum on.
+    pub(crate) values: &'a mut [f32],
     /// Elements from one row to the next.
     pub(crate) stride: usize,
+    /// Rows of the tile, 1 to [`Element::tile_rows`].
     pub(crate) rows: usize,
 }
 
-impl Sums {
+impl<'a> Sums<'a> {
     /// A row of sums for each line.
-    pub(crate) fn lines(lines: &mut [Line]) -> Self {
-        Self { first: lines.as_mut_ptr().cast(), stride: COLUMNS, rows: lines.len() }
+    pub(crate) fn lines(lines: &'a mut [Line]) -> Self {
+        Self { rows: lines.len(), values: Line::flat(lines), stride: COLUMNS }
     }
+}
+
+/// Adds a tile's products to its sums.
+///
+/// # Panics
+///
+/// If the rows, the panel or the sums reach past the end of their slices.
+#[inline]
+pub(crate) fn multiply<E: Element>(level: Usable, factors: Factors<'_, E>, sums: Sums<'_>) {
+    let Factors { a, row_stride, taps, k, b, columns } = factors;
+    let Sums { values, stride, rows } = sums;
+    assert!((1..=E::tile_rows(level)).contains(&rows), "a tile of {rows} rows");
+    assert!(columns == 16 || columns == COLUMNS, "a panel of {columns} columns");
+    assert!(k.is_multiple_of(E::GROUP), "{k} products cannot be grouped by {}", E::GROUP);
+    let last_tap = taps.iter().max().copied().unwrap_or(0);
+    assert!(end(rows, row_stride, last_tap.saturating_add(k)) <= a.len(), "rows of factors");
+    assert!(end(taps.len() + 1, k.saturating_mul(columns), 0) <= b.len(), "whole taps");
+    assert!(end(rows, stride, columns) <= values.len(), "rows of sums");
+    let factors = RawFactors { a: a.as_ptr(), row_stride, taps, k, b: b.as_ptr(), columns };
+    let sums = RawSums { first: values.as_mut_ptr(), stride, rows };
+    // SAFETY: checked above, and the slices are borrowed until the tile is done.
+    unsafe { E::tile(level, factors, sums) }
+}
+
+/// Where the last of some rows ends; the largest number if that exceeds it.
+#[inline(always)]
+fn end(rows: usize, stride: usize, len: usize) -> usize {
+    (rows - 1).saturating_mul(stride).saturating_add(len)
+}
+
+/// [`Factors`] whose extent was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct RawFactors<'a, E> {
+    a: *const E,
+    row_stride: usize,
+    taps: &'a [usize],
+    k: usize,
+    b: *const E,
+    columns: usize,
+}
+
+/// [`Sums`] whose extent was checked.
+#[derive(Clone, Copy)]
+pub(crate) struct RawSums {
+    first: *mut f32,
+    stride: usize,
+    rows: usize,
 }
 
 // SAFETY: zero bytes are 0.0.
@@ -138,20 +188,20 @@ unsafe impl Element for f32 {
     }
 
     #[inline]
-    unsafe fn tile(level: Usable, operand: Operand<'_, f32>, b: *const f32, sums: Sums) {
+    unsafe fn tile(level: Usable, factors: RawFactors<'_, f32>, sums: RawSums) {
         #[cfg(target_arch = "x86_64")]
         match level.get() {
             Level::Avx512 | Level::Avx512Bf16 | Level::Amx => {
                 // SAFETY: passed on from the caller.
-                return unsafe { avx::f32_avx512(operand, b, sums) };
+                return unsafe { avx::f32_avx512(factors, sums) };
             }
             // SAFETY: passed on from the caller.
-            Level::Avx2 => return unsafe { avx::f32_avx2(operand, b, sums) },
+            Level::Avx2 => return unsafe { avx::f32_avx2(factors, sums) },
             Level::Portable => {}
         }
         let _ = level;
         // SAFETY: passed on from the caller.
-        unsafe { portable(operand, b, sums) }
+        unsafe { portable(factors, sums) }
     }
 }
 
@@ -180,16 +230,16 @@ unsafe impl Element for Bf16 {
     }
 
     #[inline]
-    unsafe fn tile(level: Usable, operand: Operand<'_, Bf16>, b: *const Bf16, sums: Sums) {
+    unsafe fn tile(level: Usable, factors: RawFactors<'_, Bf16>, sums: RawSums) {
         #[cfg(target_arch = "x86_64")]
         match level.get() {
             // SAFETY: passed on from the caller.
-            Level::Amx => return unsafe { amx::bf16(operand, b, sums) },
+            Level::Amx => return unsafe { amx::bf16(factors, sums) },
             // SAFETY: passed on from the caller.
-            Level::Avx512Bf16 => return unsafe { avx::bf16_avx512(operand, b, sums) },
+            Level::Avx512Bf16 => return unsafe { avx::bf16_avx512(factors, sums) },
             Level::Portable | Level::Avx2 | Level::Avx512 => {}
         }
-        let _ = (operand, b, sums);
+        let _ = (factors, sums);
         panic!("{:?} has no bf16 products, so no bf16 class is offered with it", level.get());
     }
 }
@@ -199,8 +249,8 @@ unsafe impl Element for Bf16 {
 /// # Safety
 ///
 /// As [`Element::tile`].
-unsafe fn portable(operand: Operand<'_, f32>, mut b: *const f32, sums: Sums) {
-    let Operand { a, row_stride, taps, k, columns } = operand;
+unsafe fn portable(factors: RawFactors<'_, f32>, sums: RawSums) {
+    let RawFactors { a, row_stride, taps, k, mut b, columns } = factors;
     for &tap in taps {
         for i in 0..k {
             for r in 0..sums.rows {

@@ -32,7 +32,7 @@ use crate::{
         level::multiversion,
         panel::Panels,
         tensor::{Matrix, Parts},
-        tile::{Element, Line, Operand, Sums, VECTOR_ROWS},
+        tile::{Factors, Line, Sums, VECTOR_ROWS, multiply},
         volume::Volume,
     },
     seam::{Error, Grid, Tensor},
@@ -217,12 +217,8 @@ impl Job<'_> {
                 for (place, sums) in products.0.iter_mut().enumerate() {
                     let (b, ..) = self.winograd.weights[SIDE * line + place].panel(panel);
                     let a = &pixels[place * ROWS * k..(place + 1) * ROWS * k];
-                    let operand =
-                        Operand { a: a.as_ptr(), row_stride: k, taps: &[0], k, columns: width };
-                    // SAFETY: `a` has twelve rows of `k` elements; the panel is whole.
-                    unsafe {
-                        Element::tile(level, operand, b.as_ptr(), Sums::lines(&mut sums[..count]))
-                    };
+                    let factors = Factors { a, row_stride: k, taps: &[0], k, b, columns: width };
+                    multiply(level, factors, Sums::lines(&mut sums[..count]));
                 }
                 let outputs = &mut outputs[columns.start..];
                 gather_line(level, &products.0, count, columns.len(), line, n, outputs);

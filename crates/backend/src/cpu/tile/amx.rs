@@ -23,7 +23,7 @@
 
 use std::{arch::asm, cell::Cell, mem::offset_of};
 
-use super::{Bf16, COLUMNS, Operand, Sums};
+use super::{Bf16, COLUMNS, RawFactors, RawSums};
 
 /// Rows of a matrix register, and columns of f32 sums in it.
 const SIDE: usize = 16;
@@ -75,19 +75,19 @@ fn system_grants_it() -> bool {
 /// # Safety
 ///
 /// As [`super::Element::tile`]; [`is_available`] is true.
-pub(super) unsafe fn bf16(operand: Operand<'_, Bf16>, b: *const Bf16, sums: Sums) {
+pub(super) unsafe fn bf16(factors: RawFactors<'_, Bf16>, sums: RawSums) {
     assert!((1..=2 * SIDE).contains(&sums.rows), "a tile has 1 to 32 rows, not {}", sums.rows);
-    if operand.taps.is_empty() || operand.k == 0 {
+    if factors.taps.is_empty() || factors.k == 0 {
         return;
     }
     // SAFETY: passed on from the caller; the shapes are those of this tile.
     unsafe {
-        let shape = set_shape(sums.rows, operand.k);
-        match (shape.has_lower(), operand.columns == COLUMNS) {
-            (true, true) => multiply_2x2(operand, b, sums, shape),
-            (true, false) => multiply_2x1(operand, b, sums, shape),
-            (false, true) => multiply_1x2(operand, b, sums, shape),
-            (false, false) => multiply_1x1(operand, b, sums, shape),
+        let shape = set_shape(sums.rows, factors.k);
+        match (shape.has_lower(), factors.columns == COLUMNS) {
+            (true, true) => multiply_2x2(factors, sums, shape),
+            (true, false) => multiply_2x1(factors, sums, shape),
+            (false, true) => multiply_1x2(factors, sums, shape),
+            (false, false) => multiply_1x1(factors, sums, shape),
         }
     }
 }
@@ -195,13 +195,13 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(operand: &Operand<'_, Bf16>, sums: &Sums, shape: Shape) -> Self {
+    fn new(factors: &RawFactors<'_, Bf16>, sums: &RawSums, shape: Shape) -> Self {
         let upper = shape.upper();
         Self {
-            a: operand.a,
-            taps_end: operand.taps.as_ptr_range().end,
-            steps: operand.k / shape.step,
-            a_lower: 2 * upper * operand.row_stride,
+            a: factors.a,
+            taps_end: factors.taps.as_ptr_range().end,
+            steps: factors.k / shape.step,
+            a_lower: 2 * upper * factors.row_stride,
             sums: sums.first,
             sums_lower: sums.first.wrapping_add(upper * sums.stride),
         }
@@ -214,12 +214,11 @@ macro_rules! multiply {
         ///
         /// As [`bf16`], with registers of this shape.
         unsafe fn $name(
-            operand: Operand<'_, Bf16>,
-            b: *const Bf16,
-            sums: Sums,
+            factors: RawFactors<'_, Bf16>,
+            sums: RawSums,
             shape: Shape,
         ) {
-            let walk = Walk::new(&operand, &sums, shape);
+            let walk = Walk::new(&factors, &sums, shape);
             // SAFETY: reads what the caller promised: rows of `step` factors at every
             // tap, and the panel front to back; reads and writes the rows of `sums`.
             // Only the tile registers named below hold anything in between.
@@ -269,13 +268,13 @@ macro_rules! multiply {
                     WALK_SUMS = const offset_of!(Walk, sums),
                     WALK_SUMS_LOWER = const offset_of!(Walk, sums_lower),
                     walk = in(reg) &raw const walk,
-                    taps = inout(reg) operand.taps.as_ptr() => _,
-                    b = inout(reg) b => _,
+                    taps = inout(reg) factors.taps.as_ptr() => _,
+                    b = inout(reg) factors.b => _,
                     line = in(reg) 4 * sums.stride,
-                    stride = in(reg) 2 * operand.row_stride,
-                    b_stride = in(reg) 4 * operand.columns,
+                    stride = in(reg) 2 * factors.row_stride,
+                    b_stride = in(reg) 4 * factors.columns,
                     a_step = in(reg) 2 * shape.step,
-                    b_step = in(reg) 2 * shape.step * operand.columns,
+                    b_step = in(reg) 2 * shape.step * factors.columns,
                     at = out(reg) _,
                     low = out(reg) _,
                     left = out(reg) _,
@@ -309,7 +308,10 @@ multiply!(multiply_1x1, no, no);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::tile::{Element, Line};
+    use crate::cpu::{
+        level::{Level, Usable},
+        tile::{Element, Factors, Line, Sums, multiply},
+    };
 
     #[test]
     fn steps_are_equal_and_as_long_as_can_be() {
@@ -331,16 +333,14 @@ mod tests {
                 let taps: Vec<usize> = (0..taps).map(|tap| tap * 2).collect();
                 let a = wave(rows * stride + 2 * taps.len(), 0.7);
                 let b = wave(taps.len() * k * columns, 1.3);
-                let operand =
-                    Operand { a: a.as_ptr(), row_stride: stride, taps: &taps, k, columns };
+                let factors = Factors { a: &a, row_stride: stride, taps: &taps, k, b: &b, columns };
                 let mut out: Vec<Line> =
                     (0..rows).map(|row| Line([row as f32 - 3.5; COLUMNS])).collect();
                 let mut want = out.clone();
 
-                // SAFETY: the vectors above cover what the operand names.
-                unsafe { bf16(operand, b.as_ptr(), Sums::lines(&mut out)) };
+                multiply(Usable::at_most(Level::Amx), factors, Sums::lines(&mut out));
 
-                emulated(operand, &a, &b, &mut want);
+                emulated(factors, &mut want);
                 assert!(out == want, "{rows} rows, {k} products, {columns} columns, {taps:?}");
             }
         }
@@ -354,16 +354,15 @@ mod tests {
         let tiny = Bf16(1);
         let large = Bf16::from_f32(2.0_f32.powi(100));
         let (a, b) = (vec![tiny; 2], vec![large; 32]);
-        let operand = Operand { a: a.as_ptr(), row_stride: 2, taps: &[0], k: 2, columns: 16 };
+        let factors = Factors { a: &a, row_stride: 2, taps: &[0], k: 2, b: &b, columns: 16 };
         let mut out = [Line::ZERO];
-        // SAFETY: the vectors above cover what the operand names.
-        unsafe { bf16(operand, b.as_ptr(), Sums::lines(&mut out)) };
+        multiply(Usable::at_most(Level::Amx), factors, Sums::lines(&mut out));
         assert_eq!(out[0], Line::ZERO);
     }
 
     /// The instruction's definition.
-    fn emulated(operand: Operand<'_, Bf16>, a: &[Bf16], b: &[Bf16], out: &mut [Line]) {
-        let Operand { row_stride, taps, k, columns, .. } = operand;
+    fn emulated(factors: Factors<'_, Bf16>, out: &mut [Line]) {
+        let Factors { a, row_stride, taps, k, b, columns } = factors;
         let step = Shape::new(out.len(), k).step;
         let flush = |x: f32| if x.is_subnormal() { 0.0_f32.copysign(x) } else { x };
         for (row, line) in out.iter_mut().enumerate() {
