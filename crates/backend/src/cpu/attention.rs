@@ -28,11 +28,11 @@ use crate::{
     cpu::{
         Cpu,
         attention::source::{Kind, Tile},
+        lanes,
         level::{Usable, multiversion},
         math,
         memory::Aligned,
         panel::Panels,
-        rows::join,
         tensor::{Matrix, Parts, Stored},
         tile::{COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
     },
@@ -150,11 +150,10 @@ impl<E: Stored + source::Weighted> State<E> {
 
             let outputs = first * self.output_width..range.end * self.output_width;
             let outputs = &mut self.outputs[outputs];
-            let (maxima, sums) = (&mut self.maxima[range.clone()], &mut self.sums[range]);
+            let (maxima, sums) = (&mut self.maxima[range.clone()], &mut self.sums[range.clone()]);
             soften(level, scores, tile.keys, padded, maxima, sums, outputs);
 
-            let weights = &mut self.weights[..scores.len()];
-            E::round(level, scores, weights);
+            let weights = E::rounded(level, scores, &mut self.weights[..range.len() * TILE_KEYS]);
             weigh(level, weights, padded, tile, outputs, self.output_width);
         }
     }
@@ -172,9 +171,8 @@ impl<E: Stored + source::Weighted> State<E> {
         let mut attended = Aligned::scratch(rows.len() * width);
         let outputs = self.outputs.chunks_exact_mut(self.output_width);
         for ((line, output), sum) in attended.chunks_exact_mut(width).zip(outputs).zip(&self.sums) {
-            let (output, inverse) = (&mut output[..width], 1.0 / sum);
-            output.iter_mut().for_each(|value| *value *= inverse);
-            E::round(level, output, line);
+            lanes::scale(level, &mut output[..width], 1.0 / sum);
+            E::round(level, &output[..width], line);
         }
         kind.store(level, head, rows, &attended, target);
     }
@@ -237,24 +235,10 @@ multiversion! {
         for ((scores, output), (maximum, sum)) in rows.zip(maxima.iter_mut().zip(sums)) {
             let scores = &mut scores[..padded];
             scores[keys..].fill(f32::NEG_INFINITY);
-            let mut lanes = [*maximum; 16];
-            for scores in scores.as_chunks::<16>().0 {
-                for lane in 0..16 {
-                    lanes[lane] = lanes[lane].max(scores[lane]);
-                }
-            }
-            let largest = join(lanes, f32::max);
-            let shift = -largest * LOG2_E;
-            let mut lanes = [0.0_f32; 16];
-            for scores in scores.as_chunks_mut::<16>().0 {
-                for lane in 0..16 {
-                    scores[lane] = math::exp2(scores[lane].mul_add(LOG2_E, shift));
-                    lanes[lane] += scores[lane];
-                }
-            }
-            let added = join(lanes, |a, b| a + b);
+            let largest = lanes::largest(scores, *maximum);
+            let added = lanes::soften(scores, largest);
             if *maximum < largest {
-                let factor = math::exp2(maximum.mul_add(LOG2_E, shift));
+                let factor = math::exp2(maximum.mul_add(LOG2_E, -largest * LOG2_E));
                 *sum = sum.mul_add(factor, added);
                 output.iter_mut().for_each(|output| *output *= factor);
                 *maximum = largest;

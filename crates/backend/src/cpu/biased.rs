@@ -15,18 +15,15 @@
 //! same bits whether a prompt was padded or not. If no key is seen, the output
 //! is zero. No task shares an output or a sum with another.
 
-use std::{f32::consts::LOG2_E, ops::Range};
+use std::ops::Range;
 
 use crate::{
     cpu::{
-        Cpu,
+        Cpu, lanes,
         level::{Usable, multiversion},
-        math,
         panel::Panels,
-        rounding,
-        rows::{join, sum},
-        tensor::{Data, Matrix, Parts},
-        tile::{Bf16, COLUMNS, Element, Factors, Line, Sums, VECTOR_ROWS, multiply},
+        tensor::{Data, Matrix, Parts, Stored},
+        tile::{Bf16, COLUMNS, Factors, Line, Sums, VECTOR_ROWS, multiply},
     },
     seam::Tensor,
 };
@@ -59,8 +56,8 @@ pub(super) fn attend(
         width: stride / (3 * heads),
     };
     match &mut out.data {
-        Data::F32(out) => job.run::<f32>(cpu, heads, out, |_, from, to| to.copy_from_slice(from)),
-        Data::Bf16(out) => job.run::<Bf16>(cpu, heads, out, rounding::round),
+        Data::F32(out) => job.run::<f32>(cpu, heads, out),
+        Data::Bf16(out) => job.run::<Bf16>(cpu, heads, out),
     }
 }
 
@@ -79,20 +76,14 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run<E: Element>(
-        &self,
-        cpu: &Cpu,
-        heads: usize,
-        out: &mut [E],
-        round: fn(Usable, &[f32], &mut [E]),
-    ) {
+    fn run<E: Stored>(&self, cpu: &Cpu, heads: usize, out: &mut [E]) {
         let parts = Parts::new(out);
         cpu.pool.run(heads, &|head| {
             self.head(head, |row, columns, line| {
                 let first = row * self.stride / 3 + head * self.width;
                 // SAFETY: the head's own columns belong to this task alone.
                 let out = unsafe { parts.part(first + columns.start..first + columns.end) };
-                round(self.level, line, out);
+                E::round(self.level, line, out);
             });
         });
     }
@@ -127,7 +118,7 @@ impl Job<'_> {
                 multiply(self.level, factors, Sums::lines(sums));
                 for (row, (sums, inverse)) in rows.clone().zip(sums.iter_mut().zip(inverses)) {
                     let line = &mut sums.0[..range.len()];
-                    line.iter_mut().for_each(|sum| *sum *= inverse);
+                    lanes::scale(self.level, line, inverse);
                     store(row, range.clone(), line);
                 }
             }
@@ -173,26 +164,17 @@ impl Job<'_> {
 multiversion! {
     /// Scores become weights, the largest of them 1; returns their sum.
     fn soften(scores: &mut [f32]) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        let (whole, rest) = scores.as_chunks::<16>();
-        for chunk in whole.iter().map(|chunk| &chunk[..]).chain([rest]) {
-            for (lane, &score) in lanes.iter_mut().zip(chunk) {
-                *lane = if *lane < score { score } else { *lane };
-            }
-        }
-        let largest = join(lanes, |a, b| if a < b { b } else { a });
-        let shift = -largest * LOG2_E;
-        for score in scores.iter_mut() {
-            *score = math::exp2(score.mul_add(LOG2_E, shift));
-        }
-        sum(scores, |weight| weight)
+        lanes::soften(scores, lanes::largest(scores, f32::NEG_INFINITY))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cpu::level::Level, seam::Dtype};
+    use crate::{
+        cpu::{level::Level, math},
+        seam::Dtype,
+    };
 
     #[test]
     fn result_is_the_softmax_over_the_keys_that_are_seen() {

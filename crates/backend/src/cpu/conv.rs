@@ -33,8 +33,7 @@ use std::ops::Range;
 
 use crate::{
     cpu::{
-        Cpu,
-        level::multiversion,
+        Cpu, lanes,
         panel::Panels,
         tensor::{Matrix, Parts, Stored},
         tile::{Bf16, COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
@@ -434,27 +433,9 @@ impl<E: Stored> Job<'_, E> {
         let bias = &self.phase.bias[pass.columns.start..][..sums.len()];
         match (pass.starts, self.add) {
             (false, _) => {}
-            (true, false) => set(sums, bias),
-            (true, true) => add(self.cpu.level, sums, bias),
+            (true, false) => lanes::set(sums, bias),
+            (true, true) => lanes::add(self.cpu.level, sums, bias),
         }
-    }
-}
-
-/// Copies a row of a tile; whole panels without a call.
-#[inline(always)]
-fn set(to: &mut [f32], from: &[f32]) {
-    if let (Some(from), Some(to)) = (from.as_array::<32>(), to.as_mut_array::<32>()) {
-        *to = *from;
-    } else if let (Some(from), Some(to)) = (from.as_array::<16>(), to.as_mut_array::<16>()) {
-        *to = *from;
-    } else {
-        to.copy_from_slice(from);
-    }
-}
-
-multiversion! {
-    fn add(sums: &mut [f32], bias: &[f32]) {
-        sums.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
     }
 }
 

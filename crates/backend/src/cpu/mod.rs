@@ -4,7 +4,8 @@
 //!  linear, attention, conv      which tiles to compute, on which thread
 //!  rows, frames, volume         norms, rotations, sampler arithmetic, causal history
 //!  tile, panel                  products in registers, packed weights
-//!  math, level, pool, memory    exp and friends, CPU detection, threads, memory
+//!  math, lanes, rounding        exp and friends, reductions, f32 to bf16
+//!  level, pool, memory          CPU detection, threads, memory
 //! ```
 //!
 //! Each operation runs at once: it returns when its result is there. Work is
@@ -15,6 +16,7 @@ mod attention;
 mod biased;
 mod conv;
 mod frames;
+mod lanes;
 pub mod level;
 mod linear;
 pub(crate) mod math;

@@ -1,12 +1,12 @@
 //! Row-wise operations: norms, modulation, copies.
 //!
-//! A row is widened to f32, worked on, and rounded once. Sums over a row run in
-//! sixteen lanes that are joined in a fixed tree, the same on every
-//! instruction set.
+//! A row is widened to f32, worked on, and rounded once. Sums over a row are
+//! those of [`lanes`](crate::cpu::lanes).
 
 use crate::{
     cpu::{
         Cpu,
+        lanes::sum,
         level::multiversion,
         math,
         rounding::round,
@@ -213,34 +213,4 @@ fn widen_bf16(from: &[Bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.to_f32();
     }
-}
-
-/// Sums `f(x)` in sixteen lanes, joined pairwise.
-#[inline(always)]
-pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let (whole, rest) = x.as_chunks::<16>();
-    for chunk in whole {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane += f(x);
-    }
-    join(lanes, |a, b| a + b)
-}
-
-/// Joins sixteen lanes in a fixed tree.
-#[inline(always)]
-pub(super) fn join(lanes: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
-    // Loops of constant width become shuffles; a loop over widths stays a loop.
-    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
-    for lane in 0..8 {
-        eight[lane] = f(lanes[lane], lanes[lane + 8]);
-    }
-    for lane in 0..4 {
-        four[lane] = f(eight[lane], eight[lane + 4]);
-    }
-    f(f(four[0], four[2]), f(four[1], four[3]))
 }

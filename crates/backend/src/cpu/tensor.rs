@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use crate::{
     cpu::{
+        lanes,
+        level::Usable,
         memory::Aligned,
+        rounding,
         tile::{Bf16, Element},
     },
     seam::{Dtype, Error, Tensor},
@@ -160,6 +163,12 @@ pub(crate) trait Stored: Element {
 
     /// The elements of a matrix of this type, to be written.
     fn of_mut(x: &mut Matrix) -> &mut [Self];
+
+    /// Rounds values to this type.
+    fn round(level: Usable, from: &[f32], to: &mut [Self]);
+
+    /// Values in this type: themselves if they need no rounding, else in `room`.
+    fn rounded<'a>(level: Usable, from: &'a [f32], room: &'a mut [Self]) -> &'a [Self];
 }
 
 impl Stored for f32 {
@@ -169,6 +178,16 @@ impl Stored for f32 {
 
     fn of_mut(x: &mut Matrix) -> &mut [Self] {
         x.f32s_mut()
+    }
+
+    #[inline(always)]
+    fn round(_: Usable, from: &[f32], to: &mut [Self]) {
+        lanes::set(to, from);
+    }
+
+    #[inline(always)]
+    fn rounded<'a>(_: Usable, from: &'a [f32], _: &'a mut [Self]) -> &'a [Self] {
+        from
     }
 }
 
@@ -185,5 +204,16 @@ impl Stored for Bf16 {
             Data::Bf16(data) => data,
             Data::F32(_) => panic!("a bf16 tensor is needed here"),
         }
+    }
+
+    #[inline(always)]
+    fn round(level: Usable, from: &[f32], to: &mut [Self]) {
+        rounding::round(level, from, to);
+    }
+
+    #[inline(always)]
+    fn rounded<'a>(level: Usable, from: &'a [f32], room: &'a mut [Self]) -> &'a [Self] {
+        rounding::round(level, from, room);
+        room
     }
 }

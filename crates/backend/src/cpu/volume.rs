@@ -25,10 +25,9 @@ use std::ops::Range;
 use crate::{
     cpu::{
         Cpu,
-        level::{Usable, multiversion},
-        math,
-        rounding::round,
-        rows,
+        lanes::sum,
+        level::multiversion,
+        math, rows,
         tensor::{Data, Matrix, Parts, Stored},
         tile::{Bf16, Element},
     },
@@ -161,7 +160,7 @@ pub(super) fn fill(
     volume.filled = frames.len();
 }
 
-fn place<E: Placed>(
+fn place<E: Stored>(
     cpu: &Cpu,
     x: &[f32],
     gamma: Option<&[f32]>,
@@ -201,24 +200,6 @@ fn place<E: Placed>(
     });
 }
 
-/// An element type that pixels can be placed in.
-trait Placed: Stored {
-    /// Rounds values to this type.
-    fn round(level: Usable, x: &[f32], out: &mut [Self]);
-}
-
-impl Placed for f32 {
-    fn round(_level: Usable, x: &[f32], out: &mut [Self]) {
-        out.copy_from_slice(x);
-    }
-}
-
-impl Placed for Bf16 {
-    fn round(level: Usable, x: &[f32], out: &mut [Self]) {
-        round(level, x, out);
-    }
-}
-
 /// Writes the pixels of a segment, one after the other.
 fn place_pixels<E: Element>(
     channels: usize,
@@ -247,7 +228,7 @@ multiversion! {
         let root = root(channels);
         let mut scales = [0.0_f32; SEGMENT_PIXELS];
         for (scale, pixel) in scales.iter_mut().zip(x.chunks_exact(channels)) {
-            *scale = rows::sum(pixel, |x| x * x);
+            *scale = sum(pixel, |x| x * x);
         }
         for scale in &mut scales {
             *scale = root / scale.sqrt().max(1e-12);
@@ -278,7 +259,7 @@ pub(super) fn channel_norm(cpu: &Cpu, x: &Matrix, gamma: &Matrix, out: &mut Matr
 
 multiversion! {
     fn norm(x: &[f32], gamma: &[f32], out: &mut [f32]) {
-        let scale = root(x.len()) / rows::sum(x, |x| x * x).sqrt().max(1e-12);
+        let scale = root(x.len()) / sum(x, |x| x * x).sqrt().max(1e-12);
         for ((out, x), gamma) in out.iter_mut().zip(x).zip(gamma) {
             *out = x * scale * gamma;
         }

@@ -14,7 +14,6 @@ use crate::{
         memory::Aligned,
         panel::{Panels, panel_columns},
         rotation::{Rotation, rotate},
-        rounding,
         tensor::{Parts, Stored},
         tile::{Bf16, COLUMNS, Element},
     },
@@ -98,9 +97,6 @@ impl<E: Element> Projections<E> {
 pub(crate) trait Weighted: Stored {
     /// The projections of this type.
     fn projections(mla: &Mla) -> &Projections<Self>;
-
-    /// Rounds a line.
-    fn round(level: Usable, from: &[f32], to: &mut [Self]);
 }
 
 impl Weighted for f32 {
@@ -110,11 +106,6 @@ impl Weighted for f32 {
             Up::Bf16(_) => panic!("MLA weights are in the class' type"),
         }
     }
-
-    #[inline(always)]
-    fn round(_: Usable, from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
-    }
 }
 
 impl Weighted for Bf16 {
@@ -123,11 +114,6 @@ impl Weighted for Bf16 {
             Up::Bf16(up) => up,
             Up::F32(_) => panic!("MLA weights are in the class' type"),
         }
-    }
-
-    #[inline(always)]
-    fn round(level: Usable, from: &[f32], to: &mut [Self]) {
-        rounding::round(level, from, to);
     }
 }
 

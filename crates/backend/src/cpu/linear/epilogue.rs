@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use crate::{
     cpu::{
+        lanes,
         level::{Usable, multiversion},
         math,
         rounding::round,
         tensor::{Data, Matrix, Parts},
-        tile::{Bf16, COLUMNS, Line},
+        tile::{Bf16, Line},
     },
     seam::{Epilogue, Tensor},
 };
@@ -110,21 +111,12 @@ impl<'a> Finish<'a> {
             // SAFETY: passed on from the caller.
             unsafe {
                 match &self.target {
-                    Target::Set(out) => set(out.part(place), sums),
-                    Target::Add(out) => add(self.level, sums, out.part(place)),
+                    Target::Set(out) => lanes::set(out.part(place), sums),
+                    Target::Add(out) => lanes::add(self.level, out.part(place), sums),
                     Target::Round(out) => round(self.level, sums, out.part(place)),
                 }
             }
         }
-    }
-}
-
-/// Copies a row; a whole panel's without a call.
-#[inline(always)]
-fn set(out: &mut [f32], sums: &[f32]) {
-    match (out.as_mut_array::<COLUMNS>(), sums.as_array::<COLUMNS>()) {
-        (Some(out), Some(sums)) => *out = *sums,
-        _ => out.copy_from_slice(sums),
     }
 }
 
@@ -143,11 +135,5 @@ multiversion! {
 multiversion! {
     fn multiply(factors: &[f32], x: &mut [f32]) {
         x.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
-    }
-}
-
-multiversion! {
-    fn add(x: &[f32], out: &mut [f32]) {
-        out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
     }
 }
