@@ -186,7 +186,7 @@ impl Checkpoint {
     /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
     pub fn vae(&self) -> Result<Vae> {
         match &self.place(Part::Vae)?.config {
-            None => Ok(vae::wan21()),
+            None => Ok(types::wan::vae()),
             Some(path) => {
                 let file = File::read(&self.source, path)?;
                 expect_class(&file, "AutoencoderKLWan")?;
@@ -202,7 +202,7 @@ impl Checkpoint {
     /// [`Error::NoPart`], [`Error::Json`] or [`Error::Config`].
     pub fn text_encoder(&self) -> Result<TextEncoder> {
         match &self.place(Part::TextEncoder)?.config {
-            None => Ok(text::umt5_xxl()),
+            None => Ok(types::wan::umt5_xxl()),
             Some(path) => text::resolve(&File::read(&self.source, path)?),
         }
     }

@@ -232,10 +232,11 @@ fn tensors(weights: &Weights) -> Vec<TensorReport> {
 }
 
 fn attention(config: &Transformer) -> AttentionReport {
+    let cached = config.row_elements();
     match config.attention {
-        Attention::Dense => AttentionReport::Dense { cached: 2 * config.dim },
+        Attention::Dense => AttentionReport::Dense { cached },
         Attention::Mla(mla) => AttentionReport::Mla {
-            cached: mla.kv_rank + mla.rope,
+            cached,
             kv_rank: mla.kv_rank,
             query_rank: mla.query_rank,
             nope: mla.nope,

@@ -90,6 +90,7 @@ fn nonsense_is_refused_with_file_and_field() {
         (stated(json!({"sampler": {"steps": []}})), "`steps`"),
         (stated(json!({"sampler": {"steps": [250, 500]}})), "`steps`"),
         (stated(json!({"sampler": {"steps": [500, 500]}})), "`steps`"),
+        (stated(json!({"sampler": {"steps": vec![1; 1001]}})), "expected 1 to 1000, found 1001"),
         (stated(json!({"sampler": {"first_chunk_steps": [500, 0]}})), "`first_chunk_steps`"),
         (stated(json!({"sampler": {"shift": -1.0}})), "`shift`"),
         (stated(json!({"sampler": {"guidance": -1.0}})), "`guidance`"),

@@ -13,10 +13,7 @@
 //! [`counterpart`] gives any transformer's twin of the other attention kind at
 //! the same shapes, for comparison: its weights exist only as random numbers.
 
-use types::{
-    Attention, Axis, Mla, Model, Positions, QueryNorm, Rope, Sampler, SizedChunk, StepList,
-    TextEncoder, Transformer, Update, Vae, Video, Window,
-};
+use types::{Attention, Axis, Mla, Model, Positions, QueryNorm, Rope, Transformer, Window, wan};
 
 /// Names of all built-in shapes, as [`preset`] takes them.
 pub const NAMES: [&str; 5] = ["wan-1.3b", "videomla-1.3b", "wan-14b", "wan-14b-mla", "32x32x128"];
@@ -32,11 +29,11 @@ pub fn preset(name: &str) -> Option<Model> {
         _ => return None,
     };
     Some(Model {
-        text_encoder: Some(umt5_xxl()),
+        text_encoder: Some(wan::umt5_xxl()),
         transformer: Some(transformer),
-        vae: Some(wan_vae()),
-        sampler: self_forcing_sampler(),
-        video: Video { width: 832, height: 480, fps: 16 },
+        vae: Some(wan::vae()),
+        sampler: wan::student_sampler(),
+        video: wan::VIDEO,
     })
 }
 
@@ -57,7 +54,7 @@ pub fn counterpart(transformer: &Transformer) -> Option<Transformer> {
     let theta = transformer.rope.axes[0].theta;
     let positions = transformer.rope.positions;
     let (attention, axes) = match transformer.attention {
-        Attention::Mla(_) if head % 2 == 0 => (Attention::Dense, dense_axes(head, theta)),
+        Attention::Mla(_) if head % 2 == 0 => (Attention::Dense, wan::dense_axes(head, theta)),
         Attention::Dense if head % 8 == 0 => {
             (Attention::Mla(mla_in_proportion(head)), mla_axes(head, theta))
         }
@@ -96,13 +93,13 @@ fn wan_1_3b() -> Transformer {
         patch: [1, 2, 2],
         freq_dim: 256,
         text_dim: 4096,
-        text_len: 512,
+        text_len: wan::TEXT_LEN,
         eps: 1e-6,
         cross_attention_norm: true,
         qk_norm: true,
         attention: Attention::Dense,
-        rope: Rope { axes: dense_axes(128, 10_000.0), positions: Positions::Absolute },
-        window: Some(Window { sink: 0, recent: 18, chunk: 3 }),
+        rope: Rope { axes: wan::dense_axes(128, wan::THETA), positions: Positions::Absolute },
+        window: Window::from_local_attention(wan::STUDENT_FRAMES, 0, wan::STUDENT_CHUNK),
     }
 }
 
@@ -129,21 +126,10 @@ fn seed_shape() -> Transformer {
     Transformer { dim: 4096, ffn_dim: 16_384, layers: 32, heads: 32, ..wan_1_3b() }
 }
 
-/// Wan's split of a head into axes: `d - 4 (d / 6)`, `2 (d / 6)`, `2 (d / 6)`.
-/// Source: `wan/modules/model.py` of `Wan-Video/Wan2.1` at 9737cba.
-fn axis_pairs(width: usize) -> [usize; 3] {
-    let side = width / 6;
-    [width / 2 - 2 * side, side, side]
-}
-
-fn dense_axes(head: usize, theta: f64) -> [Axis; 3] {
-    axis_pairs(head).map(|pairs| Axis::full(pairs, theta))
-}
-
 /// The first, fastest pairs of the dense axes: arXiv:2605.30351, section 3.
 fn mla_axes(head: usize, theta: f64) -> [Axis; 3] {
-    let [frame, row, column] = dense_axes(head, theta);
-    let [frame_pairs, row_pairs, column_pairs] = axis_pairs(head / 4);
+    let [frame, row, column] = wan::dense_axes(head, theta);
+    let [frame_pairs, row_pairs, column_pairs] = wan::axis_pairs(head / 4);
     [
         Axis { pairs: frame_pairs, ..frame },
         Axis { pairs: row_pairs, ..row },
@@ -152,50 +138,7 @@ fn mla_axes(head: usize, theta: f64) -> [Axis; 3] {
 }
 
 fn mla_rope(head: usize) -> Rope {
-    Rope { axes: mla_axes(head, 10_000.0), positions: Positions::Window }
-}
-
-/// Four steps without guidance: `configs/self_forcing_dmd.yaml` of
-/// `guandeh17/Self-Forcing` at 33593df; arXiv:2605.30351, appendix D.
-fn self_forcing_sampler() -> Sampler {
-    let steps = StepList::Warped(vec![1000.0, 750.0, 500.0, 250.0]);
-    let chunk = SizedChunk { steps, guidance: 1.0 };
-    let (first_chunk, later_chunks) = (chunk.clone(), chunk);
-    Sampler { update: Update::Renoise, shift: 5.0, first_chunk, later_chunks }
-}
-
-/// `google/umt5-xxl`, `config.json`.
-fn umt5_xxl() -> TextEncoder {
-    TextEncoder {
-        vocabulary: 256_384,
-        dim: 4096,
-        head_dim: 64,
-        heads: 64,
-        ffn_dim: 10_240,
-        layers: 24,
-        position_buckets: 32,
-        position_distance_max: 128,
-        eps: 1e-6,
-    }
-}
-
-/// `Wan-AI/Wan2.1-T2V-1.3B-Diffusers`, `vae/config.json`.
-fn wan_vae() -> Vae {
-    Vae {
-        decoder_base_dim: 96,
-        z_dim: 16,
-        dim_mult: vec![1, 2, 4, 4],
-        res_units: 2,
-        temporal_downsample: vec![false, true, true],
-        latents_mean: vec![
-            -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715,
-            0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-        ],
-        latents_std: vec![
-            2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652,
-            1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-        ],
-    }
+    Rope { axes: mla_axes(head, wan::THETA), positions: Positions::Window }
 }
 
 #[cfg(test)]

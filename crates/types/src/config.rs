@@ -61,6 +61,17 @@ pub struct Transformer {
     pub window: Option<Window>,
 }
 
+impl Transformer {
+    /// Numbers cached per token and layer: keys and values of all heads, or one
+    /// low-rank row.
+    pub fn row_elements(&self) -> usize {
+        match &self.attention {
+            Attention::Dense => self.dim.saturating_mul(2),
+            Attention::Mla(mla) => mla.kv_rank.saturating_add(mla.rope),
+        }
+    }
+}
+
 /// The self-attention of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attention {

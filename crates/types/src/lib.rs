@@ -9,9 +9,11 @@
 //! - [`config`]: transformer, text encoder, VAE, sampler, and the whole model.
 //! - [`rope`]: which frequencies rotate which pairs of a head.
 //! - [`window`]: which frames a pass attends to.
+//! - [`wan`]: facts of the published models.
 
 pub mod config;
 pub mod rope;
+pub mod wan;
 pub mod window;
 
 pub use config::{

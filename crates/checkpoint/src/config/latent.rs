@@ -4,7 +4,9 @@
 //! the default) or dense with a cache. Every key is known; others are errors.
 
 use serde::Deserialize;
-use types::{Attention, Axis, Mla, Positions, QueryNorm, Rope, Transformer, Window};
+use types::{
+    Attention, Axis, Mla, Positions, QueryNorm, Rope, Transformer, Window, wan as published,
+};
 
 use super::{File, wan};
 use crate::Result;
@@ -200,7 +202,7 @@ impl Config {
     fn rope(&self, file: &File, rotated: usize) -> Result<Rope> {
         let widths = match (self.rope_axes_dim, self.attention) {
             (Some(widths), _) => widths,
-            (None, Kind::Dense) => wan::axis_widths(rotated),
+            (None, Kind::Dense) => published::axis_pairs(rotated).map(|pairs| 2 * pairs),
             (None, Kind::Mla) => return Err(file.error("rope_axes_dim", "is missing")),
         };
         let sum = widths.iter().try_fold(0usize, |sum, &width| sum.checked_add(width));
@@ -208,7 +210,7 @@ impl Config {
             let problem = format!("expected three even widths summing to {rotated}: {widths:?}");
             return Err(file.error("rope_axes_dim", problem));
         }
-        let theta = file.positive("rope_theta", self.rope_theta.unwrap_or(wan::THETA))?;
+        let theta = file.positive("rope_theta", self.rope_theta.unwrap_or(published::THETA))?;
         let mut axes = widths.map(|width| Axis::full(width / 2, theta));
         if let Some(denominators) = self.rope_freq_dims {
             for (axis, denominator) in axes.iter_mut().zip(denominators) {

@@ -15,7 +15,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use types::{Positions, Sampler, SizedChunk, StepList, Transformer, Update, Vae, Video, Window};
+use types::{
+    Positions, Sampler, StepList, Transformer, Update, Vae, Video, Window, wan as published,
+};
 
 use super::{Family, File, latent::FramePositions, wan};
 use crate::{Result, Source};
@@ -24,17 +26,6 @@ use crate::{Result, Source};
 pub(crate) const FILMLOOM: &str = "filmloom.json";
 const MODEL_INDEX: &str = "model_index.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
-
-/// Wan2.1's picture size and rate at 480p.
-const VIDEO: Video = Video { width: 832, height: 480, fps: 16 };
-/// Shift, steps and guidance of Wan2.1's own sampling (`wan/configs`).
-const SHIFT: f64 = 5.0;
-const TEACHER_STEPS: usize = 50;
-const TEACHER_GUIDANCE: f32 = 5.0;
-/// Timesteps of the Self-Forcing family's students.
-const STUDENT_STEPS: [f64; 4] = [1000.0, 750.0, 500.0, 250.0];
-/// Timesteps of the schedule; the number of noise levels a model was trained on.
-const TIMESTEPS: f64 = 1000.0;
 
 /// What `filmloom.json` says.
 #[derive(Debug, Default)]
@@ -191,8 +182,11 @@ pub(crate) fn resolve(
     vae: Option<&Vae>,
 ) -> Result<(Sampler, Video)> {
     let window = transformer.and_then(|transformer| transformer.window);
-    let mut sampler = defaults(window.is_some());
-    let mut size = VIDEO;
+    let mut sampler = match window {
+        Some(_) => published::student_sampler(),
+        None => published::teacher_sampler(),
+    };
+    let mut size = published::VIDEO;
     if source.has(SCHEDULER) {
         apply_scheduler(&mut sampler, &File::read(source, SCHEDULER)?)?;
     }
@@ -218,15 +212,6 @@ pub(crate) fn resolve(
     Ok((sampler, size))
 }
 
-fn defaults(causal: bool) -> Sampler {
-    let (update, steps, guidance) = match causal {
-        true => (Update::Renoise, StepList::Warped(STUDENT_STEPS.to_vec()), 1.0),
-        false => (Update::Euler, StepList::Even(TEACHER_STEPS), TEACHER_GUIDANCE),
-    };
-    let chunk = SizedChunk { steps, guidance };
-    Sampler { update, shift: SHIFT, first_chunk: chunk.clone(), later_chunks: chunk }
-}
-
 fn apply_scheduler(sampler: &mut Sampler, file: &File) -> Result<()> {
     file.refuse(&[
         "use_dynamic_shifting",
@@ -236,7 +221,7 @@ fn apply_scheduler(sampler: &mut Sampler, file: &File) -> Result<()> {
         "use_beta_sigmas",
     ])?;
     let stated: Scheduler = file.parse()?;
-    if stated.num_train_timesteps.is_some_and(|count| count != TIMESTEPS) {
+    if stated.num_train_timesteps.is_some_and(|count| count != published::TIMESTEPS) {
         return Err(file.error("num_train_timesteps", "only 1000 is supported"));
     }
     if stated.prediction_type.as_deref().is_some_and(|kind| kind != "flow_prediction") {
@@ -334,26 +319,23 @@ impl SamplerFile {
     }
 
     fn steps(&self, file: &File, field: &str, steps: &Steps) -> Result<StepList> {
-        /// There are no more noise levels than this.
-        const STEPS_MAX: usize = 1000;
+        use published::STEPS_MAX;
         match steps {
             Steps::Even(count) if (1..=STEPS_MAX).contains(count) => Ok(StepList::Even(*count)),
             Steps::Even(count) => {
                 Err(file.error(field, format!("expected 1 to {STEPS_MAX}, found {count}")))
             }
-            Steps::List(list) => {
-                let falling = list.windows(2).all(|pair| pair[1] < pair[0]);
-                let inside = list.iter().all(|&step| 0.0 < step && step <= TIMESTEPS);
-                if list.is_empty() || !falling || !inside {
-                    let problem =
-                        format!("expected timesteps falling from 1000 to above 0: {list:?}");
-                    return Err(file.error(field, problem));
-                }
-                Ok(match self.warp.unwrap_or(true) {
-                    true => StepList::Warped(list.clone()),
-                    false => StepList::Listed(list.clone()),
-                })
+            Steps::List(list) if STEPS_MAX < list.len() => {
+                Err(file.error(field, format!("expected 1 to {STEPS_MAX}, found {}", list.len())))
             }
+            Steps::List(list) if !published::is_schedule(list) => {
+                let problem = format!("expected timesteps falling from 1000 to above 0: {list:?}");
+                Err(file.error(field, problem))
+            }
+            Steps::List(list) => Ok(match self.warp.unwrap_or(true) {
+                true => StepList::Warped(list.clone()),
+                false => StepList::Listed(list.clone()),
+            }),
         }
     }
 }

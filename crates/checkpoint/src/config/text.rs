@@ -1,4 +1,4 @@
-//! Hugging Face's `UMT5EncoderModel`, and the encoder that Wan2.1 ships bare.
+//! Hugging Face's `UMT5EncoderModel`.
 
 use serde::Deserialize;
 use types::TextEncoder;
@@ -77,22 +77,6 @@ pub(crate) fn resolve(file: &File) -> Result<TextEncoder> {
     })
 }
 
-/// UMT5-XXL, the encoder of `models_t5_umt5-xxl-enc-bf16.pth`, which has no
-/// file of its own (`umt5_xxl` in Wan2.1's `wan/modules/t5.py`).
-pub(crate) fn umt5_xxl() -> TextEncoder {
-    TextEncoder {
-        vocabulary: 256_384,
-        dim: 4096,
-        head_dim: 64,
-        heads: 64,
-        ffn_dim: 10_240,
-        layers: 24,
-        position_buckets: 32,
-        position_distance_max: 128,
-        eps: 1e-6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -101,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_published_file_is_umt5_xxl() {
-        assert_eq!(resolve(&published()).unwrap(), umt5_xxl());
+        assert_eq!(resolve(&published()).unwrap(), types::wan::umt5_xxl());
     }
 
     #[test]

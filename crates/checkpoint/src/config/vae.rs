@@ -1,7 +1,7 @@
-//! Diffusers' `AutoencoderKLWan`, and the one VAE that Wan2.1 ships bare.
+//! Diffusers' `AutoencoderKLWan`.
 
 use serde::Deserialize;
-use types::Vae;
+use types::{Vae, wan};
 
 use super::File;
 use crate::Result;
@@ -25,31 +25,21 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        let published = wan::vae();
         Self {
-            base_dim: 96,
+            base_dim: published.decoder_base_dim,
             decoder_base_dim: None,
-            z_dim: 16,
-            dim_mult: vec![1, 2, 4, 4],
-            num_res_blocks: 2,
-            temperal_downsample: vec![false, true, true],
-            latents_mean: LATENTS_MEAN.to_vec(),
-            latents_std: LATENTS_STD.to_vec(),
+            z_dim: published.z_dim,
+            dim_mult: published.dim_mult,
+            num_res_blocks: published.res_units,
+            temperal_downsample: published.temporal_downsample,
+            latents_mean: published.latents_mean,
+            latents_std: published.latents_std,
             in_channels: 3,
             out_channels: 3,
         }
     }
 }
-
-/// Per-channel mean of Wan2.1's frame tensors (`wan/modules/vae.py`).
-const LATENTS_MEAN: [f32; 16] = [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
-    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-];
-/// Per-channel standard deviation of Wan2.1's frame tensors (same file).
-const LATENTS_STD: [f32; 16] = [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
-    1.6382, 1.1253, 2.8251, 1.9160,
-];
 
 /// More resolutions than any picture has.
 const RESOLUTIONS_MAX: usize = 8;
@@ -95,20 +85,6 @@ pub(crate) fn resolve(file: &File) -> Result<Vae> {
     Ok(vae)
 }
 
-/// The VAE of `Wan2.1_VAE.pth`, which has no file of its own.
-pub(crate) fn wan21() -> Vae {
-    let config = Config::default();
-    Vae {
-        decoder_base_dim: config.base_dim,
-        z_dim: config.z_dim,
-        dim_mult: config.dim_mult,
-        res_units: config.num_res_blocks,
-        temporal_downsample: config.temperal_downsample,
-        latents_mean: config.latents_mean,
-        latents_std: config.latents_std,
-    }
-}
-
 fn check_sizes(file: &File, vae: &Vae) -> Result<()> {
     file.size("decoder_base_dim", vae.decoder_base_dim)?;
     if 64 < vae.res_units {
@@ -142,9 +118,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_file_is_wan21() {
+    fn an_empty_file_is_wans_own() {
         let file = File { name: "config.json".into(), object: Map::new() };
-        assert_eq!(resolve(&file).unwrap(), wan21());
+        assert_eq!(resolve(&file).unwrap(), wan::vae());
     }
 
     #[test]

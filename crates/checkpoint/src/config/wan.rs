@@ -6,22 +6,13 @@
 //! is bidirectional: one pass sees the whole clip. The original's causal
 //! students may give `local_attn_size`, `sink_size` and `num_frame_per_block`,
 //! which count the sink and the current chunk in the size (Self-Forcing).
-//!
-//! A head of width d is rotated in `d - 4 (d / 6)` numbers by the frame and in
-//! `2 (d / 6)` each by row and column, base 10000 (Wan2.1's `rope_params`).
 
 use serde::Deserialize;
-use types::{Attention, Axis, Positions, Rope, Transformer, Window};
+use types::{Attention, Positions, Rope, Transformer, Window, wan as published};
 
 use super::{File, run::Overrides};
 use crate::Result;
 
-/// Base of Wan's rotary frequencies.
-pub(crate) const THETA: f64 = 10_000.0;
-/// Rows of text context where no file says otherwise (Wan2.1).
-const TEXT_LEN: usize = 512;
-/// Width of UMT5-XXL's output, which the original file leaves out.
-const TEXT_DIM: usize = 4096;
 /// The one kind of query and key norm that Wan has.
 const NORM: &str = "rms_norm_across_heads";
 
@@ -118,7 +109,7 @@ pub(crate) fn resolve_diffusers(file: &File, overrides: &Overrides) -> Result<Tr
         patch: file.patch("patch_size", config.patch_size)?,
         freq_dim: even(file, "freq_dim", config.freq_dim)?,
         text_dim: file.size("text_dim", config.text_dim)?,
-        text_len: overrides.text_len.unwrap_or(TEXT_LEN),
+        text_len: overrides.text_len.unwrap_or(published::TEXT_LEN),
         eps: file.eps("eps", config.eps)?,
         cross_attention_norm: config.cross_attn_norm,
         qk_norm,
@@ -139,6 +130,8 @@ pub(crate) fn resolve_original(file: &File, overrides: &Overrides) -> Result<Tra
         return Err(file.error("model_type", "only `t2v` is supported"));
     }
     let head_dim = head_dim(file, "num_heads", config.dim, config.num_heads)?;
+    // The file leaves out the width of the only encoder there is.
+    let text_dim = config.text_dim.unwrap_or_else(|| published::umt5_xxl().dim);
     let own_text_len = config.text_len.map(|rows| file.size("text_len", rows)).transpose()?;
     Ok(Transformer {
         dim: file.size("dim", config.dim)?,
@@ -149,8 +142,8 @@ pub(crate) fn resolve_original(file: &File, overrides: &Overrides) -> Result<Tra
         out_channels: file.size("out_dim", config.out_dim)?,
         patch: file.patch("patch_size", config.patch_size)?,
         freq_dim: even(file, "freq_dim", config.freq_dim)?,
-        text_dim: file.size("text_dim", config.text_dim.unwrap_or(TEXT_DIM))?,
-        text_len: overrides.text_len.or(own_text_len).unwrap_or(TEXT_LEN),
+        text_dim: file.size("text_dim", text_dim)?,
+        text_len: overrides.text_len.or(own_text_len).unwrap_or(published::TEXT_LEN),
         eps: file.eps("eps", config.eps)?,
         cross_attention_norm: config.cross_attn_norm,
         qk_norm: config.qk_norm,
@@ -184,14 +177,8 @@ impl Original {
 }
 
 fn rope(head_dim: usize, overrides: &Overrides) -> Rope {
-    let axes = axis_widths(head_dim).map(|width| Axis::full(width / 2, THETA));
+    let axes = published::dense_axes(head_dim, published::THETA);
     Rope { axes, positions: overrides.positions.unwrap_or(Positions::Absolute) }
-}
-
-/// Wan's split of an even head width into frame, row and column axes.
-pub(crate) fn axis_widths(head_dim: usize) -> [usize; 3] {
-    let side = 2 * (head_dim / 6);
-    [head_dim - 2 * side, side, side]
 }
 
 /// Width of a head, which must be even for rotation.
@@ -287,15 +274,6 @@ mod tests {
         file.object.insert("num_heads".into(), json!(13));
         let error = resolve_original(&file, &Overrides::default()).unwrap_err().to_string();
         assert!(error.contains("13 heads do not split dim 1536"), "{error}");
-    }
-
-    #[test]
-    fn axes_of_every_even_head_are_even_and_sum_to_it() {
-        for head_dim in (2..300).step_by(2) {
-            let widths = axis_widths(head_dim);
-            assert_eq!(widths.iter().sum::<usize>(), head_dim);
-            assert!(widths.iter().all(|width| width % 2 == 0), "{widths:?}");
-        }
     }
 
     fn diffusers_1_3b() -> File {
