@@ -305,8 +305,12 @@ impl Checkpoint {
         let overrides = run::Overrides::read(&self.source, Some(family))?;
         let config = match family {
             Family::Filmloom => own::resolve(&file)?,
-            Family::Diffusers => wan::resolve_diffusers(&file, &overrides)?,
-            Family::Original => wan::resolve_original(&file, &overrides)?,
+            Family::Diffusers | Family::CausalDiffusers => {
+                wan::resolve_diffusers(&file, family, &overrides)?
+            }
+            Family::Original | Family::CausalOriginal => {
+                wan::resolve_original(&file, family, &overrides)?
+            }
         };
         Ok((config, family, overrides))
     }
@@ -320,8 +324,8 @@ impl Checkpoint {
     ) -> Result<()> {
         let Some(transformer) = transformer else { return Ok(()) };
         let [input, output] = match self.family()? {
-            Family::Filmloom | Family::Original => ["in_dim", "out_dim"],
-            Family::Diffusers => ["in_channels", "out_channels"],
+            Family::Filmloom | Family::Original | Family::CausalOriginal => ["in_dim", "out_dim"],
+            Family::Diffusers | Family::CausalDiffusers => ["in_channels", "out_channels"],
         };
         let (text, frames) = (text_encoder.map(|text| text.dim), vae.map(|vae| vae.z_dim));
         let joints = [
@@ -388,28 +392,6 @@ impl Place {
         let config = join(folder, "config.json");
         let place = || Self { config: Some(config.clone()), folder: folder.into(), file: None };
         source.has(&config).then(place)
-    }
-}
-
-impl Family {
-    /// The family of a transformer's file, by its class or else by its keys.
-    fn of(file: &File) -> Result<Self> {
-        let has = |key: &str| file.object.contains_key(key);
-        match file.text("_class_name") {
-            "CausalWanMLATransformer3DModel" => Ok(Self::Filmloom),
-            "WanTransformer3DModel" | "CausalWanTransformer3DModel" => Ok(Self::Diffusers),
-            "WanModel" | "CausalWanModel" => Ok(Self::Original),
-            "" if has("chunk_frames") => Ok(Self::Filmloom),
-            "" if has("attention_head_dim") => Ok(Self::Diffusers),
-            "" if has("in_dim") => Ok(Self::Original),
-            found => {
-                let problem = format!(
-                    "expected CausalWanMLATransformer3DModel, WanTransformer3DModel or WanModel, \
-                     found `{found}`"
-                );
-                Err(file.error("_class_name", problem))
-            }
-        }
     }
 }
 

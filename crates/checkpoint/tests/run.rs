@@ -2,7 +2,9 @@
 
 use checkpoint::{Checkpoint, Ema, Result, Source};
 use serde_json::{Value, json};
-use types::{Model, Positions, Sampler, SizedChunk, StepList, Update, Video, Window};
+use types::{Model, Positions, Sampler, SizedChunk, StepList, Update, Video, Window, wan};
+
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 #[test]
 fn a_teacher_takes_wans_own_numbers() {
@@ -36,6 +38,56 @@ fn a_window_makes_it_a_student_of_the_self_forcing_family() {
 }
 
 #[test]
+fn a_causal_class_is_a_student_with_its_own_window_in_either_layout() {
+    for (class, base) in
+        [("CausalWanModel", original()), ("CausalWanTransformer3DModel", diffusers())]
+    {
+        for (keys, [sink, recent, chunk]) in [
+            (json!({}), [0, 18, 3]),
+            (json!({"local_attn_size": -1}), [0, 18, 3]),
+            (json!({"local_attn_size": 6, "sink_size": 1}), [1, 2, 3]),
+            (json!({"local_attn_size": 12, "sink_size": 3}), [3, 6, 3]),
+        ] {
+            let stated = merged(&base, &merged(&keys, &json!({"_class_name": class})));
+            let leftover = json!({"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0});
+            let files = [("transformer/config.json", stated), (SCHEDULER, leftover)];
+            let model = resolve(&files).unwrap();
+
+            let window = Some(Window { sink, recent, chunk });
+            assert_eq!(model.transformer.unwrap().window, window, "{class} {keys}");
+            assert_eq!(model.sampler, wan::student_sampler(), "{class} {keys}");
+        }
+    }
+}
+
+#[test]
+fn the_papers_count_of_a_window_is_stated_beside_the_student() {
+    let keys = json!({"_class_name": "CausalWanModel", "local_attn_size": 3, "sink_size": 1});
+    let student = ("transformer/config.json", merged(&original(), &keys));
+    let error = resolve(std::slice::from_ref(&student)).unwrap_err().to_string();
+    assert!(error.contains("transformer/config.json: field `local_attn_size`"), "{error}");
+    assert!(error.contains("state `window` in filmloom.json"), "{error}");
+
+    let stated = json!({"window": {"sink": 1, "recent": 6, "chunk": 3}});
+    let model = resolve(&[student, ("filmloom.json", stated)]).unwrap();
+
+    let window = Some(Window { sink: 1, recent: 6, chunk: 3 });
+    assert_eq!(model.transformer.unwrap().window, window);
+    assert_eq!(model.sampler, wan::student_sampler());
+}
+
+#[test]
+fn teachers_of_either_layout_stay_bidirectional() {
+    for (class, base) in [("WanModel", original()), ("WanTransformer3DModel", diffusers())] {
+        let keys = json!({"_class_name": class, "local_attn_size": -1});
+        let file = ("transformer/config.json", merged(&base, &keys));
+        let model = resolve(&[file]).unwrap();
+        assert_eq!(model.transformer.unwrap().window, None);
+        assert_eq!(model.sampler, wan::teacher_sampler());
+    }
+}
+
+#[test]
 fn filmloom_json_overrides_the_index_which_overrides_the_scheduler() {
     let scheduler = json!({"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0,
         "prediction_type": "flow_prediction", "num_train_timesteps": 1000});
@@ -45,7 +97,7 @@ fn filmloom_json_overrides_the_index_which_overrides_the_scheduler() {
             "first_chunk_steps": 7, "guidance": 2.0, "first_chunk_guidance": 3.0},
         "video": {"width": 128, "height": 96, "fps": 24}
     });
-    let files = [("scheduler/scheduler_config.json", scheduler), ("model_index.json", index)];
+    let files = [(SCHEDULER, scheduler), ("model_index.json", index)];
     let model = resolve(&files).unwrap();
     assert_eq!(model.sampler.shift, 3.0);
     assert_eq!(model.sampler.first_chunk.steps, StepList::Even(6));
@@ -75,7 +127,7 @@ fn a_stochastic_euler_scheduler_renoises() {
     let name = "FlowMatchEulerDiscreteScheduler";
     for (stochastic, update) in [(true, Update::Renoise), (false, Update::Euler)] {
         let file = json!({"_class_name": name, "shift": 2.0, "stochastic_sampling": stochastic});
-        let model = resolve(&[("scheduler/scheduler_config.json", file)]).unwrap();
+        let model = resolve(&[(SCHEDULER, file)]).unwrap();
         assert_eq!((model.sampler.update, model.sampler.shift), (update, 2.0));
     }
 }
@@ -83,7 +135,7 @@ fn a_stochastic_euler_scheduler_renoises() {
 #[test]
 fn nonsense_is_refused_with_file_and_field() {
     let stated = |value: Value| ("filmloom.json", value);
-    let scheduler = |value: Value| ("scheduler/scheduler_config.json", value);
+    let scheduler = |value: Value| (SCHEDULER, value);
     let index = |value: Value| ("model_index.json", json!({"video": value}));
     let cases = [
         (stated(json!({"sampler": {"steps": 0}})), "`steps`"),
@@ -159,13 +211,32 @@ fn a_folder_that_is_no_model_and_a_class_that_is_not_known_are_refused() {
 
 /// Resolves a small dense transformer and VAE, with other files over them.
 fn resolve(others: &[(&str, Value)]) -> Result<Model> {
-    let transformer = json!({
-        "_class_name": "WanTransformer3DModel", "attention_head_dim": 12,
-        "num_attention_heads": 2, "in_channels": 16, "out_channels": 16, "text_dim": 8,
-        "freq_dim": 8, "ffn_dim": 20, "num_layers": 2
-    });
-    let base = [("transformer/config.json", transformer), ("vae/config.json", json!({}))];
+    let base = [("transformer/config.json", diffusers()), ("vae/config.json", json!({}))];
     let files = base.iter().chain(others);
     let files = files.map(|(path, file)| ((*path).to_owned(), file.to_string().into_bytes()));
     Checkpoint::open(Source::memory(files), Ema::Prefer)?.model()
+}
+
+fn diffusers() -> Value {
+    json!({
+        "_class_name": "WanTransformer3DModel", "attention_head_dim": 12,
+        "num_attention_heads": 2, "in_channels": 16, "out_channels": 16, "text_dim": 8,
+        "freq_dim": 8, "ffn_dim": 20, "num_layers": 2
+    })
+}
+
+fn original() -> Value {
+    json!({
+        "_class_name": "WanModel", "model_type": "t2v", "dim": 24, "ffn_dim": 20, "freq_dim": 8,
+        "in_dim": 16, "out_dim": 16, "num_heads": 2, "num_layers": 2, "text_dim": 8
+    })
+}
+
+/// An object with the keys of another one over its own.
+fn merged(base: &Value, over: &Value) -> Value {
+    let mut merged = base.clone();
+    for (key, value) in over.as_object().expect("callers pass objects") {
+        merged[key] = value.clone();
+    }
+    merged
 }

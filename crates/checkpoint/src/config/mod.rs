@@ -7,6 +7,7 @@
 //! `video` section); in foreign ones they are ignored, except those known to
 //! change the mathematics.
 
+mod causal;
 pub(crate) mod latent;
 pub(crate) mod run;
 pub(crate) mod text;
@@ -24,10 +25,50 @@ use crate::{Error, Result, Source};
 pub enum Family {
     /// `CausalWanMLATransformer3DModel`: ours.
     Filmloom,
-    /// `WanTransformer3DModel` and its causal relatives, in diffusers' layout.
+    /// `WanTransformer3DModel`, in diffusers' layout: a teacher.
     Diffusers,
-    /// `WanModel` and its causal relatives, as in the Wan repository.
+    /// `CausalWanTransformer3DModel`: a student in diffusers' layout.
+    CausalDiffusers,
+    /// `WanModel`, as in the Wan repository: a teacher.
     Original,
+    /// `CausalWanModel`: a student as in the Self-Forcing repository.
+    CausalOriginal,
+}
+
+impl Family {
+    /// The family of a transformer's file, by its class or else by its keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the class is another one.
+    pub(crate) fn of(file: &File) -> Result<Self> {
+        let has = |key: &str| file.object.contains_key(key);
+        match file.text("_class_name") {
+            "CausalWanMLATransformer3DModel" => Ok(Self::Filmloom),
+            "WanTransformer3DModel" => Ok(Self::Diffusers),
+            "CausalWanTransformer3DModel" => Ok(Self::CausalDiffusers),
+            "WanModel" => Ok(Self::Original),
+            "CausalWanModel" => Ok(Self::CausalOriginal),
+            "" if has("chunk_frames") => Ok(Self::Filmloom),
+            "" if has("attention_head_dim") => Ok(Self::Diffusers),
+            "" if has("in_dim") => Ok(Self::Original),
+            found => {
+                let problem = format!(
+                    "expected CausalWanMLATransformer3DModel, [Causal]WanTransformer3DModel or \
+                     [Causal]WanModel, found `{found}`"
+                );
+                Err(file.error("_class_name", problem))
+            }
+        }
+    }
+
+    /// Whether its models always have a window.
+    pub(crate) fn is_causal(self) -> bool {
+        match self {
+            Self::Filmloom | Self::CausalDiffusers | Self::CausalOriginal => true,
+            Self::Diffusers | Self::Original => false,
+        }
+    }
 }
 
 /// The largest width, rank or row count accepted, so that products of a few

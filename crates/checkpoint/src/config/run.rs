@@ -9,7 +9,9 @@
 //! 2. `scheduler/scheduler_config.json`: the shift, and the update rule if the
 //!    scheduler is the flow-matching Euler one. Wan's teachers name a
 //!    multi-step solver there (`UniPCMultistepScheduler`), whose shift is used
-//!    and whose steps are Euler's here.
+//!    and whose steps are Euler's here. Beside a student such a solver is a
+//!    leftover of the teacher's folder and says nothing: published folders
+//!    keep shifts of 1 and 3 there, the students' is 5.
 //! 3. The `video` section of `model_index.json`, as in the embedded model.
 //! 4. `filmloom.json`.
 
@@ -188,7 +190,7 @@ pub(crate) fn resolve(
     };
     let mut size = published::VIDEO;
     if source.has(SCHEDULER) {
-        apply_scheduler(&mut sampler, &File::read(source, SCHEDULER)?)?;
+        apply_scheduler(&mut sampler, window, &File::read(source, SCHEDULER)?)?;
     }
     if source.has(MODEL_INDEX) {
         let index = File::read(source, MODEL_INDEX)?;
@@ -212,7 +214,7 @@ pub(crate) fn resolve(
     Ok((sampler, size))
 }
 
-fn apply_scheduler(sampler: &mut Sampler, file: &File) -> Result<()> {
+fn apply_scheduler(sampler: &mut Sampler, window: Option<Window>, file: &File) -> Result<()> {
     file.refuse(&[
         "use_dynamic_shifting",
         "shift_terminal",
@@ -227,9 +229,13 @@ fn apply_scheduler(sampler: &mut Sampler, file: &File) -> Result<()> {
     if stated.prediction_type.as_deref().is_some_and(|kind| kind != "flow_prediction") {
         return Err(file.error("prediction_type", "only `flow_prediction` is supported"));
     }
+    let leftover = window.is_some() && file.text("_class_name").contains("Multistep");
     for (field, shift) in [("flow_shift", stated.flow_shift), ("shift", stated.shift)] {
         if let Some(shift) = shift {
-            sampler.shift = file.positive(field, shift)?;
+            let shift = file.positive(field, shift)?;
+            if !leftover {
+                sampler.shift = shift;
+            }
         }
     }
     if file.text("_class_name") == "FlowMatchEulerDiscreteScheduler" {

@@ -1,16 +1,15 @@
 //! Dense Wan transformers: diffusers' `WanTransformer3DModel` and the original
 //! `WanModel`, with the causal students that keep their layout.
 //!
-//! Neither file says anything of a window, of positions or of the sampler;
-//! that is what `filmloom.json` beside them is for. Without a window the model
-//! is bidirectional: one pass sees the whole clip. The original's causal
-//! students may give `local_attn_size`, `sink_size` and `num_frame_per_block`,
-//! which count the sink and the current chunk in the size (Self-Forcing).
+//! Neither file says anything of positions or of the sampler; that is what
+//! `filmloom.json` beside them is for. A causal class has a window (see
+//! [`causal`]); any other is bidirectional, one pass sees the whole clip, unless
+//! its own keys or `filmloom.json` give a window.
 
 use serde::Deserialize;
 use types::{Attention, Positions, Rope, Transformer, Window, wan as published};
 
-use super::{File, run::Overrides};
+use super::{Family, File, causal, run::Overrides};
 use crate::Result;
 
 /// The one kind of query and key norm that Wan has.
@@ -59,10 +58,6 @@ struct Original {
     qk_norm: bool,
     #[serde(default = "yes")]
     cross_attn_norm: bool,
-    local_attn_size: Option<i64>,
-    #[serde(default)]
-    sink_size: usize,
-    num_frame_per_block: Option<usize>,
 }
 
 fn yes() -> bool {
@@ -87,7 +82,11 @@ fn default_norm() -> Option<String> {
 /// # Errors
 ///
 /// [`crate::Error::Json`] or [`crate::Error::Config`], naming file and field.
-pub(crate) fn resolve_diffusers(file: &File, overrides: &Overrides) -> Result<Transformer> {
+pub(crate) fn resolve_diffusers(
+    file: &File,
+    family: Family,
+    overrides: &Overrides,
+) -> Result<Transformer> {
     file.refuse(&["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"])?;
     let config: Diffusers = file.parse()?;
     let heads = file.size("num_attention_heads", config.num_attention_heads)?;
@@ -115,7 +114,7 @@ pub(crate) fn resolve_diffusers(file: &File, overrides: &Overrides) -> Result<Tr
         qk_norm,
         attention: Attention::Dense,
         rope: rope(head_dim, overrides),
-        window: overrides.window,
+        window: window_of(file, family, overrides)?,
     })
 }
 
@@ -124,7 +123,11 @@ pub(crate) fn resolve_diffusers(file: &File, overrides: &Overrides) -> Result<Tr
 /// # Errors
 ///
 /// [`crate::Error::Json`] or [`crate::Error::Config`], naming file and field.
-pub(crate) fn resolve_original(file: &File, overrides: &Overrides) -> Result<Transformer> {
+pub(crate) fn resolve_original(
+    file: &File,
+    family: Family,
+    overrides: &Overrides,
+) -> Result<Transformer> {
     let config: Original = file.parse()?;
     if config.model_type.as_deref().is_some_and(|kind| kind != "t2v") {
         return Err(file.error("model_type", "only `t2v` is supported"));
@@ -149,30 +152,14 @@ pub(crate) fn resolve_original(file: &File, overrides: &Overrides) -> Result<Tra
         qk_norm: config.qk_norm,
         attention: Attention::Dense,
         rope: rope(head_dim, overrides),
-        window: match overrides.window {
-            Some(window) => Some(window),
-            None => config.window(file)?,
-        },
+        window: window_of(file, family, overrides)?,
     })
 }
 
-impl Original {
-    fn window(&self, file: &File) -> Result<Option<Window>> {
-        let Some(size) = self.local_attn_size.and_then(|size| usize::try_from(size).ok()) else {
-            return Ok(None);
-        };
-        let Some(chunk) = self.num_frame_per_block else {
-            let problem = "is missing: `local_attn_size` says that the model is causal";
-            return Err(file.error("num_frame_per_block", problem));
-        };
-        let Some(resolved) = Window::from_local_attention(size, self.sink_size, chunk) else {
-            let sink = self.sink_size;
-            let problem =
-                format!("{size} frames cannot hold a sink of {sink} and {chunk} new ones");
-            return Err(file.error("local_attn_size", problem));
-        };
-        let fields = ["sink_size", "local_attn_size", "num_frame_per_block"];
-        window(file, fields, resolved).map(Some)
+fn window_of(file: &File, family: Family, overrides: &Overrides) -> Result<Option<Window>> {
+    match overrides.window {
+        Some(window) => Ok(Some(window)),
+        None => causal::window(file, family),
     }
 }
 
@@ -222,8 +209,10 @@ mod tests {
 
     #[test]
     fn diffusers_and_original_files_of_the_same_model_agree() {
-        let diffusers = resolve_diffusers(&diffusers_1_3b(), &Overrides::default()).unwrap();
-        let original = resolve_original(&original_1_3b(), &Overrides::default()).unwrap();
+        let diffusers =
+            resolve_diffusers(&diffusers_1_3b(), Family::Diffusers, &Overrides::default()).unwrap();
+        let original =
+            resolve_original(&original_1_3b(), Family::Original, &Overrides::default()).unwrap();
 
         assert_eq!(diffusers, original);
         assert_eq!(diffusers.dim, 1536);
@@ -246,33 +235,20 @@ mod tests {
         for (field, value) in cases {
             let mut file = diffusers_1_3b();
             file.object.insert(field.into(), value);
-            let error = resolve_diffusers(&file, &Overrides::default()).unwrap_err().to_string();
+            let error = resolve_diffusers(&file, Family::Diffusers, &Overrides::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(&format!("config.json: field `{field}`")), "{error}");
         }
-    }
-
-    #[test]
-    fn local_attention_counts_sink_and_chunk() {
-        let mut file = original_1_3b();
-        file.object.insert("local_attn_size".into(), json!(6));
-        file.object.insert("sink_size".into(), json!(1));
-        let error = resolve_original(&file, &Overrides::default()).unwrap_err().to_string();
-        assert!(error.contains("num_frame_per_block"), "{error}");
-
-        file.object.insert("num_frame_per_block".into(), json!(3));
-        let window = resolve_original(&file, &Overrides::default()).unwrap().window;
-        assert_eq!(window, Some(Window { sink: 1, recent: 2, chunk: 3 }));
-
-        file.object.insert("local_attn_size".into(), json!(3));
-        let error = resolve_original(&file, &Overrides::default()).unwrap_err().to_string();
-        assert!(error.contains("local_attn_size"), "{error}");
     }
 
     #[test]
     fn heads_must_split_the_width() {
         let mut file = original_1_3b();
         file.object.insert("num_heads".into(), json!(13));
-        let error = resolve_original(&file, &Overrides::default()).unwrap_err().to_string();
+        let error = resolve_original(&file, Family::Original, &Overrides::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("13 heads do not split dim 1536"), "{error}");
     }
 
