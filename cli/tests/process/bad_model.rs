@@ -72,6 +72,7 @@ fn configurations_that_contradict_each_other_or_themselves_are_refused() {
     for (field, value, expected) in [
         ("text_dim", json!(64), "the text encoder is 128 wide"),
         ("num_heads", json!(0), "num_heads"),
+        ("num_heads", json!(5), "field `num_heads`: 5 heads do not split dim 384"),
         ("qk_rope_head_dim", json!(14), "rope_axes_dim"),
         ("windows", json!(3), "windows"),
         ("dim", json!("wide"), "field `dim`: invalid type: string \"wide\", expected usize"),

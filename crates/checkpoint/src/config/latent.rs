@@ -151,6 +151,8 @@ impl Config {
     }
 
     fn mla(&self, file: &File) -> Result<Mla> {
+        // The heads of the cross-attention, which is never latent.
+        wan::head_dim(file, "num_heads", self.dim, self.num_heads)?;
         let needed = |field: &str, value: Option<usize>| match value {
             Some(value) => file.size(field, value),
             None => Err(file.error(field, "is missing, latent attention needs it")),
@@ -195,7 +197,8 @@ impl Config {
         if let Some((field, _)) = foreign.iter().find(|(_, present)| *present) {
             return Err(file.error(field, "contradicts `\"attention\": \"dense\"`"));
         }
-        wan::head_dim(file, "num_heads", self.dim, self.num_heads)
+        let head_dim = wan::head_dim(file, "num_heads", self.dim, self.num_heads)?;
+        wan::rotated(file, "num_heads", head_dim)
     }
 
     /// Rotary positions of vectors `rotated` wide.
@@ -250,15 +253,7 @@ mod tests {
 
     #[test]
     fn dense_self_attention_splits_its_head_as_wan_does() {
-        let mut file = paper();
-        file.object.retain(|key, _| {
-            !["q_", "qk_n", "qk_r", "v_h", "kv_", "fused", "rope_"]
-                .iter()
-                .any(|start| key.starts_with(start))
-        });
-        file.object.insert("attention".into(), json!("dense"));
-
-        let transformer = resolve(&file).unwrap();
+        let transformer = resolve(&dense()).unwrap();
 
         assert_eq!(transformer.attention, Attention::Dense);
         assert_eq!(transformer.rope.axes.map(|axis| axis.pairs), [22, 21, 21]);
@@ -307,6 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn heads_must_split_the_width_and_only_dense_ones_must_be_even() {
+        let with = |mut file: File, dim: usize, heads: usize| {
+            file.object.insert("dim".into(), json!(dim));
+            file.object.insert("num_heads".into(), json!(heads));
+            resolve(&file)
+        };
+        for (dim, heads) in [(24, 5), (24, 48), (7, 2)] {
+            for file in [paper(), dense()] {
+                let error = with(file, dim, heads).unwrap_err().to_string();
+                assert!(error.starts_with("paper.json: field `num_heads`"), "{error}");
+                assert!(error.contains(&format!("{heads} heads do not split dim {dim}")));
+            }
+        }
+        // A head of 3: only self-attention is rotated, and it has its own widths.
+        assert_eq!(with(paper(), 24, 8).unwrap().heads, 8);
+        let error = with(dense(), 24, 8).unwrap_err().to_string();
+        assert!(error.contains("field `num_heads`: heads are 3 wide, rotation"), "{error}");
+    }
+
+    #[test]
+    fn an_axis_may_have_no_pairs() {
+        let mut file = paper();
+        file.object.insert("qk_rope_head_dim".into(), json!(8));
+        file.object.insert("rope_axes_dim".into(), json!([0, 4, 4]));
+        assert_eq!(resolve(&file).unwrap().rope.axes.map(|axis| axis.pairs), [0, 2, 2]);
+    }
+
+    #[test]
     fn unknown_keys_are_errors_unless_they_are_private() {
         let mut file = paper();
         file.object.insert("_note".into(), json!("kept for us"));
@@ -315,6 +338,15 @@ mod tests {
         file.object.insert("windows_frames".into(), json!(3));
         let error = resolve(&file).unwrap_err().to_string();
         assert!(error.contains("`windows_frames`"), "{error}");
+    }
+
+    /// The paper's surroundings with a dense self-attention.
+    fn dense() -> File {
+        let mut file = paper();
+        let latent = ["q_", "qk_n", "qk_r", "v_h", "kv_", "fused", "rope_"];
+        file.object.retain(|key, _| !latent.iter().any(|start| key.starts_with(start)));
+        file.object.insert("attention".into(), json!("dense"));
+        file
     }
 
     fn paper() -> File {

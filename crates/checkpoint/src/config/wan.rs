@@ -133,6 +133,7 @@ pub(crate) fn resolve_original(
         return Err(file.error("model_type", "only `t2v` is supported"));
     }
     let head_dim = head_dim(file, "num_heads", config.dim, config.num_heads)?;
+    rotated(file, "num_heads", head_dim)?;
     // The file leaves out the width of the only encoder there is.
     let text_dim = config.text_dim.unwrap_or_else(|| published::umt5_xxl().dim);
     let own_text_len = config.text_len.map(|rows| file.size("text_len", rows)).transpose()?;
@@ -168,15 +169,23 @@ fn rope(head_dim: usize, overrides: &Overrides) -> Rope {
     Rope { axes, positions: overrides.positions.unwrap_or(Positions::Absolute) }
 }
 
-/// Width of a head, which must be even for rotation.
+/// Width of a head.
 pub(crate) fn head_dim(file: &File, field: &str, dim: usize, heads: usize) -> Result<usize> {
     file.size("dim", dim)?;
     file.size(field, heads)?;
-    if !dim.is_multiple_of(2 * heads) {
-        let problem = format!("{heads} heads do not split dim {dim} into even widths");
+    if !dim.is_multiple_of(heads) {
+        let problem = format!("{heads} heads do not split dim {dim} into equal widths");
         return Err(file.error(field, problem));
     }
     Ok(dim / heads)
+}
+
+/// Checks that a head can be rotated, which turns pairs; `field` set its width.
+pub(crate) fn rotated(file: &File, field: &str, head_dim: usize) -> Result<usize> {
+    match head_dim % 2 {
+        0 => Ok(head_dim),
+        _ => Err(file.error(field, format!("heads are {head_dim} wide, rotation needs even ones"))),
+    }
 }
 
 /// Checks that a size is even.
