@@ -68,6 +68,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// The largest index read. One of ten thousand tensors takes about 1.2 MB.
+const INDEX_BYTES_MAX: usize = 4 << 20;
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 const TORCH_SUFFIXES: [&str; 3] = [".pt", ".pth", ".bin"];
 /// Files that stand beside the transformer in the original layout.
@@ -188,6 +190,10 @@ impl Weights {
     fn add_indexed(&mut self, source: &Source, index: &str) -> Result<()> {
         let shown = source.display(index);
         let text = source.read(index)?;
+        if INDEX_BYTES_MAX < text.len() {
+            let problem = format!("{} bytes are absurd for an index", text.len());
+            return Err(Error::Json { file: shown, problem });
+        }
         let Index { weight_map } = serde_json::from_slice(&text)
             .map_err(|error| Error::Json { file: shown.clone(), problem: error.to_string() })?;
         let folder = index.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -301,6 +307,17 @@ mod tests {
         let error = Weights::open(&source, &files, Ema::Prefer).unwrap_err().to_string();
 
         assert!(error.contains("../secret.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn an_absurd_index_is_not_parsed() {
+        let index = vec![b' '; INDEX_BYTES_MAX + 1];
+        let source = Source::memory([("model.safetensors.index.json".into(), index)]);
+        let files = WeightFiles::find(&source, "").unwrap();
+
+        let error = Weights::open(&source, &files, Ema::Prefer).unwrap_err().to_string();
+
+        assert!(error.contains("4194305 bytes are absurd"), "{error}");
     }
 
     #[test]

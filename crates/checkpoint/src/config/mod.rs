@@ -77,6 +77,10 @@ const SIZE_MAX: usize = 1 << 20;
 /// The largest number of layers accepted, since lists of tensors grow with it.
 const LAYERS_MAX: usize = 1 << 12;
 
+/// The largest configuration read; they have some kilobytes, and parsing takes
+/// some twenty times their length.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
 /// A JSON object together with its name in messages.
 pub(crate) struct File {
     pub(crate) name: String,
@@ -88,10 +92,15 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Json`] if it is not a JSON object.
+    /// [`Error::Io`], or [`Error::Json`] if it is not a JSON object or absurdly
+    /// large.
     pub(crate) fn read(source: &Source, path: &str) -> Result<Self> {
         let name = source.display(path);
         let bytes = source.read(path)?;
+        if FILE_BYTES_MAX < bytes.len() {
+            let problem = format!("{} bytes are absurd for a configuration", bytes.len());
+            return Err(Error::Json { file: name, problem });
+        }
         match serde_json::from_slice(&bytes) {
             Ok(object) => Ok(Self { name, object }),
             Err(error) => Err(Error::Json { file: name, problem: error.to_string() }),
@@ -177,5 +186,29 @@ impl File {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_files_are_refused_before_they_are_parsed() {
+        let read = |content: Vec<u8>| {
+            let source = Source::memory([("config.json".to_owned(), content)]);
+            File::read(&source, "config.json")
+        };
+        let nested = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        let large = [b"{}".to_vec(), vec![b' '; FILE_BYTES_MAX - 1]].concat();
+
+        for (content, problem) in
+            [(nested.into_bytes(), "recursion limit"), (large, "1048577 bytes are absurd")]
+        {
+            let error = read(content).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with("<model in memory>/config.json"), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
+        assert!(read([b"{}".to_vec(), vec![b' '; FILE_BYTES_MAX - 2]].concat()).is_ok());
     }
 }

@@ -9,11 +9,21 @@ pub(crate) mod torch;
 mod zip;
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{Bytes, Dtype, Error, Result, Tensor};
+
+/// Bytes of a name; the longest that wrapped training checkpoints have are
+/// about 150 long. Longer ones would be repeated in every message and look-up.
+const NAME_BYTES_MAX: usize = 1 << 10;
+/// Axes of a tensor; weights have at most five.
+const AXES_MAX: usize = 8;
 
 /// Tensors by the names written in a file.
 pub(crate) type ByName = BTreeMap<String, StoredTensor>;
@@ -87,6 +97,18 @@ impl StoredDtype {
             Self::Other(name) => name,
         }
     }
+}
+
+/// Checks a tensor's name and number of axes; the problem is the end of a
+/// sentence about the file.
+fn check_bounds(tensor: &str, axes: usize) -> Result<(), String> {
+    if NAME_BYTES_MAX < tensor.len() {
+        return Err(format!("names a tensor in {} bytes", tensor.len()));
+    }
+    if AXES_MAX < axes {
+        return Err(format!("holds `{tensor}` with {axes} axes"));
+    }
+    Ok(())
 }
 
 /// Copies strided elements into row-major order.

@@ -12,9 +12,11 @@
 //! | `torch._utils._rebuild_parameter` | the tensor it wraps |
 //! | `torch.FloatStorage` and siblings | an element type |
 //!
-//! Invariant: values live in one list and refer to each other by index, and
-//! none is ever copied, so memory grows at most with the pickle's length and a
-//! value that contains itself does no harm. All counts are bounded.
+//! Invariant: values live in one list and refer to each other by index, so a
+//! value that contains itself does no harm. A call may copy the entries of its
+//! arguments, and memoised arguments may be used again and again; therefore
+//! everything that is kept is charged to one budget, a multiple of the pickle's
+//! length. Memory grows at most with that length.
 //!
 //! Source: `Lib/pickletools.py` of CPython (opcodes); `torch/serialization.py`
 //! and `torch/_utils.py` (persistent ids, tensors).
@@ -83,6 +85,24 @@ pub(super) struct TensorRef {
     pub(super) strides: Vec<usize>,
 }
 
+impl Value {
+    /// Entries and axes that this value holds.
+    fn entries(&self) -> usize {
+        match self {
+            Self::Tuple(items) | Self::List(items) => items.len(),
+            Self::Dict(pairs) => pairs.len(),
+            Self::Tensor(tensor) => tensor.shape.len() + tensor.strides.len(),
+            Self::None
+            | Self::Bool
+            | Self::Int(_)
+            | Self::Float
+            | Self::Text(_)
+            | Self::Global(_)
+            | Self::Storage(_) => 0,
+        }
+    }
+}
+
 impl Pickle {
     /// Interprets `bytes`.
     ///
@@ -95,6 +115,12 @@ impl Pickle {
         }
         let (values, root) = Machine::run(bytes)?;
         Ok(Self { values, root })
+    }
+
+    /// Values and their entries.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.values.iter().map(|value| 1 + value.entries()).sum()
     }
 
     pub(super) fn root(&self) -> Id {

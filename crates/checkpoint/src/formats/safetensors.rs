@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use safetensors::{Dtype as FileDtype, SafeTensorError, SafeTensors};
 
-use super::{ByName, Layout, StoredDtype, StoredTensor};
+use super::{ByName, Layout, StoredDtype, StoredTensor, check_bounds};
 use crate::{Bytes, Dtype, Error, Result};
 
 /// Bytes of the header's length, which open the file.
 const LENGTH_BYTES: usize = 8;
+/// A header of ten thousand tensors takes about 1.5 MB, and parsing takes some
+/// ten times its length.
+const HEADER_BYTES_MAX: u64 = 16 << 20;
 
 /// The tensors of a file; `file` is its name in messages.
 ///
@@ -21,12 +24,18 @@ const LENGTH_BYTES: usize = 8;
 /// [`Error::Corrupt`] if the file is truncated or its header is damaged.
 pub(crate) fn read(file: &str, bytes: &Bytes) -> Result<ByName> {
     let corrupt = |problem| Error::Corrupt { file: file.to_owned(), problem };
+    if let Some(length) = bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+        && HEADER_BYTES_MAX < length
+    {
+        return Err(corrupt(format!("is no intact safetensors file: a header of {length} bytes")));
+    }
     let (header_bytes, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| corrupt(explain(&error, bytes)))?;
     let data_start = LENGTH_BYTES.saturating_add(header_bytes);
     let name: Arc<str> = file.into();
     let mut tensors = ByName::new();
     for (tensor, info) in metadata.tensors() {
+        check_bounds(&tensor, info.shape.len()).map_err(corrupt)?;
         let (start, end) = info.data_offsets;
         let data = bytes
             .slice(data_start.saturating_add(start)..data_start.saturating_add(end))

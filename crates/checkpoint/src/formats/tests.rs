@@ -1,13 +1,13 @@
 //! Weight files: what torch writes is read, what is damaged or malicious is
 //! refused with a reason, and nothing panics.
 
-use proptest::prelude::*;
-
-use super::*;
+use super::{
+    fixtures::{
+        TORCH, archive, named_tensor_pickle, safetensors_file, tensor_pickle, with_zip64, zip_of,
+    },
+    *,
+};
 use crate::weights::Ema;
-
-/// What `torch.save` wrote, see `tests/fixtures/make.py`.
-const TORCH: &[u8] = include_bytes!("../../tests/fixtures/torch.pt");
 
 #[test]
 fn tensors_of_every_layout_and_type_are_read_from_torch() {
@@ -96,6 +96,77 @@ fn a_dictionary_that_holds_itself_is_no_endless_way() {
     let error = torch(&archive(pickle, &[]), Ema::Prefer).unwrap_err().to_string();
     assert!(error.contains("holds no weights"), "{error}");
     assert!(error.contains("[\"model\"]"), "{error}");
+}
+
+#[test]
+fn copies_of_a_shared_argument_are_paid_for() {
+    // A list of 4,000 times the same pair, and dictionaries made of it.
+    let bomb = |calls: usize| {
+        let list =
+            [&b"\x80\x02ccollections\nOrderedDict\nq\x01NN\x86q\0]("[..], &b"h\0".repeat(4000)];
+        let calls = b"h\x01h\x02R".repeat(calls);
+        [list.concat(), b"e\x85q\x02".to_vec(), calls, b".".to_vec()].concat()
+    };
+    let refused = "a pickle that holds more than any checkpoint of its length";
+
+    assert!(bomb(1000).len() < 14_000);
+    for calls in [10, 1000, 100_000] {
+        let error = torch(&archive(&bomb(calls), &[]), Ema::Prefer).unwrap_err().to_string();
+        assert!(error.contains(refused), "{error}");
+    }
+    let once = torch(&archive(&bomb(1), &[]), Ema::Prefer).unwrap_err().to_string();
+    assert!(once.contains("holds no weights"), "{once}");
+}
+
+#[test]
+fn no_pickle_may_hold_millions_of_values() {
+    let pickle = [b"\x80\x02(", &b")".repeat((1 << 21) - 1)[..], b"t."].concat();
+    let error = torch(&archive(&pickle, &[]), Ema::Prefer).unwrap_err().to_string();
+    assert!(error.contains("a pickle that holds more"), "{error}");
+}
+
+#[test]
+fn few_elements_cannot_be_spread_over_many_places() {
+    let bytes = archive(&tensor_pickle(6, [0, 255, 255, 0, 0]), &[("data/0", &[0; 24])]);
+    let error = torch(&bytes, Ema::Prefer).unwrap_err().to_string();
+    assert!(error.contains("`w` spreads 6 stored elements over 65025 places"), "{error}");
+}
+
+#[test]
+fn names_and_directories_have_bounds() {
+    let long = "w".repeat(1025);
+    let named = named_tensor_pickle(&long, 1, [0, 1, 1, 1, 1]);
+    let error = torch(&archive(&named, &[("data/0", &[0; 4])]), Ema::Prefer).unwrap_err();
+    assert!(error.to_string().ends_with("names a tensor in 1025 bytes"), "{error}");
+
+    let function = [b"\x80\x02c", long.as_bytes(), b"\nsystem\n."].concat();
+    let error = torch(&archive(&function, &[]), Ema::Prefer).unwrap_err();
+    assert!(error.to_string().contains("a name without end"), "{error}");
+
+    let key = [b"\x80\x02}X\xff\xff\0\0", "k".repeat(0xffff).as_bytes(), b"Ns."].concat();
+    let error = torch(&archive(&key, &[]), Ema::Prefer).unwrap_err().to_string();
+    assert!(error.len() < 400, "{error}");
+
+    let error = torch(&zip_of(&[(&long, b"")]), Ema::Prefer).unwrap_err().to_string();
+    assert!(error.ends_with("has a larger zip directory than torch writes"), "{error}");
+}
+
+#[test]
+fn safetensors_headers_have_bounds() {
+    let file = |header: String| {
+        let length = (header.len() as u64).to_le_bytes();
+        [&length[..], header.as_bytes()].concat()
+    };
+    let tensor = |name: &str, shape: &[u8]| {
+        file(format!(r#"{{"{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,0]}}}}"#))
+    };
+    assert!(safetensors(&tensor("w", &[0; 8])).is_ok());
+    let error = safetensors(&tensor("w", &[0; 9])).unwrap_err().to_string();
+    assert!(error.ends_with("holds `w` with 9 axes"), "{error}");
+    let error = safetensors(&tensor(&"w".repeat(2000), &[0])).unwrap_err().to_string();
+    assert!(error.ends_with("names a tensor in 2000 bytes"), "{error}");
+    let error = safetensors(&file(format!("{{{}}}", " ".repeat(16 << 20)))).unwrap_err();
+    assert!(error.to_string().contains("a header of 16777218 bytes"), "{error}");
 }
 
 #[test]
@@ -230,149 +301,10 @@ fn a_truncated_safetensors_file_is_called_that() {
     assert!(safetensors(&longer).is_err());
 }
 
-proptest! {
-    #[test]
-    fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        exercise(&torch(&bytes, Ema::Prefer));
-        exercise(&torch(&archive(&bytes, &[]), Ema::Prefer));
-        exercise(&safetensors(&bytes));
-    }
-
-    #[test]
-    fn no_damage_makes_the_readers_panic(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        end in any::<prop::sample::Index>(),
-        cut in any::<bool>(),
-    ) {
-        for whole in [TORCH.to_vec(), with_zip64(TORCH), safetensors_file()] {
-            let mut bytes = whole;
-            for (place, value) in &changes {
-                let place = place.index(bytes.len());
-                bytes[place] = *value;
-            }
-            if cut {
-                bytes.truncate(end.index(bytes.len()));
-            }
-            exercise(&torch(&bytes, Ema::Prefer));
-            exercise(&safetensors(&bytes));
-        }
-    }
-
-    #[test]
-    fn no_damaged_pickle_makes_the_machine_panic(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
-    ) {
-        let mut pickle = tensor_pickle(6, [0, 2, 3, 3, 1]);
-        for (place, value) in changes {
-            let place = place.index(pickle.len());
-            pickle[place] = value;
-        }
-        exercise(&torch(&archive(&pickle, &[("data/0", &[0; 24])]), Ema::Prefer));
-    }
-}
-
-/// Loads whatever was read, unless it says itself that it is huge.
-fn exercise(read: &Result<ByName>) {
-    for (name, stored) in read.iter().flatten() {
-        let elements = stored.shape.iter().try_fold(1usize, |product, size| {
-            product.checked_mul(*size).filter(|product| *product < 1 << 20)
-        });
-        if elements.is_some() && stored.known_dtype(name).is_ok() {
-            let tensor = stored.load(name).unwrap();
-            assert_eq!(Some(tensor.to_f32().len()), elements);
-        }
-    }
-}
-
 fn torch(bytes: &[u8], ema: Ema) -> Result<ByName> {
     torch::read("file", &Bytes::from(bytes.to_vec()), ema)
 }
 
 fn safetensors(bytes: &[u8]) -> Result<ByName> {
     safetensors::read("file", &Bytes::from(bytes.to_vec()))
-}
-
-fn safetensors_file() -> Vec<u8> {
-    let data = [0; 12];
-    let tensors = ["a", "b"].map(|name| {
-        let shape = vec![3];
-        (
-            name,
-            ::safetensors::tensor::TensorView::new(::safetensors::Dtype::F32, shape, &data)
-                .unwrap(),
-        )
-    });
-    ::safetensors::serialize(tensors, None).unwrap()
-}
-
-/// A pickle of `{"w": tensor}` over a storage of f32 elements. The numbers are
-/// offset, rows, columns, and the strides of both.
-fn tensor_pickle(elements: u8, [offset, rows, columns, row, column]: [u8; 5]) -> Vec<u8> {
-    let mut pickle = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
-    pickle.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK");
-    pickle.extend([elements]);
-    pickle.extend(b"tQK");
-    pickle.extend([offset]);
-    pickle.extend([b'K', rows, b'K', columns, 0x86]);
-    pickle.extend([b'K', row, b'K', column, 0x86]);
-    pickle.extend(b"\x89ccollections\nOrderedDict\n)RtRs.");
-    pickle
-}
-
-fn archive(pickle: &[u8], others: &[(&str, &[u8])]) -> Vec<u8> {
-    let named: Vec<(String, &[u8])> =
-        others.iter().map(|(name, bytes)| (format!("x/{name}"), *bytes)).collect();
-    let mut entries = vec![("x/data.pkl", pickle)];
-    entries.extend(named.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
-    zip_of(&entries)
-}
-
-/// A zip archive of stored entries, without checksums.
-fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut file, mut central) = (Vec::new(), Vec::new());
-    for (name, bytes) in entries {
-        let size = u32::try_from(bytes.len()).unwrap().to_le_bytes();
-        let name_length = u16::try_from(name.len()).unwrap().to_le_bytes();
-        let start = u32::try_from(file.len()).unwrap().to_le_bytes();
-        // Version, flags, method, time, date and checksum are 0.
-        let common = [&[0; 14][..], &size, &size, &name_length, &[0; 2]].concat();
-        file.extend([b"PK\x03\x04", &common[..], name.as_bytes(), bytes].concat());
-        let tail = [&[0; 10][..], &start, name.as_bytes()].concat();
-        central.extend([b"PK\x01\x02", &[0; 2][..], &common, &tail].concat());
-    }
-    let count = u16::try_from(entries.len()).unwrap().to_le_bytes();
-    let size = u32::try_from(central.len()).unwrap().to_le_bytes();
-    let start = u32::try_from(file.len()).unwrap().to_le_bytes();
-    let end = [b"PK\x05\x06", &[0; 4][..], &count, &count, &size, &start, &[0; 2]].concat();
-    [file, central, end].concat()
-}
-
-/// The archive with all sizes and offsets of its directory in zip64 fields.
-fn with_zip64(plain: &[u8]) -> Vec<u8> {
-    let end = plain.len() - 22;
-    let number = |at: usize| u32::from_le_bytes(plain[at..at + 4].try_into().unwrap());
-    let start = usize::try_from(number(end + 16)).unwrap();
-    let mut bytes = plain[..start].to_vec();
-    let mut at = start;
-    while at < end && plain[at..].starts_with(b"PK\x01\x02") {
-        let length = |at: usize| usize::from(u16::from_le_bytes([plain[at], plain[at + 1]]));
-        let (name, extra) = (length(at + 28), length(at + 30));
-        let mut header = plain[at..at + 46].to_vec();
-        let fields = [number(at + 24), number(at + 20), number(at + 42)];
-        header[20..28].fill(0xff);
-        header[42..46].fill(0xff);
-        header[30..32].copy_from_slice(&28u16.to_le_bytes());
-        bytes.extend(header);
-        bytes.extend(&plain[at + 46..at + 46 + name]);
-        bytes.extend([1, 0, 24, 0]);
-        bytes.extend(fields.iter().flat_map(|field| u64::from(*field).to_le_bytes()));
-        at += 46 + name + extra;
-    }
-    let end64 = u64::try_from(bytes.len()).unwrap();
-    let start = u64::try_from(start).unwrap();
-    let size = (end64 - start).to_le_bytes();
-    bytes.extend([b"PK\x06\x06", &[0; 36][..], &size, &start.to_le_bytes()].concat());
-    bytes.extend([b"PK\x06\x07", &[0; 4][..], &end64.to_le_bytes(), &[0; 4]].concat());
-    bytes.extend([b"PK\x05\x06", &[0xff; 16][..], &[0; 2]].concat());
-    bytes
 }

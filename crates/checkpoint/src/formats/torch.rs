@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::{
-    ByName, Layout, StoredTensor,
+    ByName, Layout, StoredTensor, check_bounds,
     pickle::{Id, Pickle, TensorRef, Value},
     zip,
 };
@@ -25,6 +25,9 @@ const WRAPPERS: [&str; 3] = ["generator", "model", "state_dict"];
 const AVERAGE: &str = "generator_ema";
 /// Dictionaries within dictionaries above the weights.
 const WRAPPERS_DEEP_MAX: usize = 4;
+/// Keys that a message shows, and characters of each.
+const KEYS_SHOWN_MAX: usize = 8;
+const KEY_SHOWN_MAX: usize = 64;
 
 /// The tensors of a file; `file` is its name in messages.
 ///
@@ -49,6 +52,7 @@ pub(crate) fn read(file: &str, bytes: &Bytes, ema: Ema) -> Result<ByName> {
     let mut tensors = ByName::new();
     for (tensor, id) in pickle.entries(weights) {
         if let Value::Tensor(found) = pickle.value(id) {
+            check_bounds(tensor, found.shape.len()).map_err(corrupt)?;
             let layout = archive
                 .layout(found)
                 .map_err(|problem| corrupt(format!("tensor `{tensor}` {problem}")))?;
@@ -79,7 +83,8 @@ fn find_weights(pickle: &Pickle, ema: Ema) -> Result<Id, String> {
         let Some(inner) = inner else { break };
         place = inner;
     }
-    let keys: Vec<&str> = pickle.entries(place).map(|(key, _)| key).take(8).collect();
+    let short = |(key, _): (&str, Id)| key.chars().take(KEY_SHOWN_MAX).collect();
+    let keys: Vec<String> = pickle.entries(place).take(KEYS_SHOWN_MAX).map(short).collect();
     Err(format!(
         "holds no weights: expected tensors, or a dictionary of them under generator_ema, \
          generator, model or state_dict, found the keys {keys:?}"
@@ -139,6 +144,11 @@ impl<'a> Archive<'a> {
             .ok_or_else(outside)?;
         let end = end(tensor, elements).filter(|&end| end <= storage.elements);
         let end = end.ok_or_else(outside)?;
+        if storage.elements < elements {
+            // Gathered, a few bytes could become any number of them.
+            let stored = storage.elements;
+            return Err(format!("spreads {stored} stored elements over {elements} places"));
+        }
         let whole = self.bytes.slice(range.clone()).ok_or_else(outside)?;
         if is_contiguous(tensor) {
             let width = storage.width;

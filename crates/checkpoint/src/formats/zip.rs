@@ -3,11 +3,14 @@
 //!
 //! Torch stores its entries uncompressed, so each is a range of the mapped
 //! file and nothing is copied. Compressed or encrypted entries are refused.
-//! Every offset is checked; the work is bounded by the size of the directory.
+//! Every offset is checked, and the directory has bounds, since it is what this
+//! reader holds.
 //!
 //! Source: PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3.
 
 use std::{collections::BTreeMap, ops::Range};
+
+use super::NAME_BYTES_MAX;
 
 /// Entries by name: where their content is in the file.
 pub(super) type Directory = BTreeMap<String, Range<usize>>;
@@ -29,6 +32,8 @@ const IN_EXTRA: u64 = u32::MAX as u64;
 const EXTRA64: u16 = 1;
 const ENCRYPTED: u16 = 1;
 const STORED: u16 = 0;
+/// Entries of an archive; torch writes one per storage, some thousands.
+const ENTRIES_MAX: usize = 1 << 18;
 
 /// Reads the directory of the archive `bytes`.
 ///
@@ -43,6 +48,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Directory, String> {
     let mut rest = central;
     while !rest.is_empty() {
         let entry = Entry::read(rest).ok_or("has a damaged zip directory")?;
+        if NAME_BYTES_MAX < entry.name.len() || ENTRIES_MAX <= directory.len() {
+            return Err("has a larger zip directory than torch writes".into());
+        }
         let name = entry.name.to_owned();
         if entry.flags & ENCRYPTED != 0 || entry.method != STORED {
             return Err(format!("holds `{name}` compressed or encrypted, as torch never does"));

@@ -1,17 +1,27 @@
 //! The stack machine: one method per group of opcodes.
 //!
+//! Charged to the budget are values, entries of containers, axes of tensors and
+//! memo entries. A pickle that shares nothing makes at most three per byte: a
+//! value, its memo entry, and its place in one container; its place in an
+//! `OrderedDict` was one in a list, which is two bytes, before.
+//!
 //! Errors are what is refused or damaged, as a phrase for a message.
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use super::{Global, Id, Storage, TensorRef, Value};
-use crate::{Dtype, formats::StoredDtype};
+use crate::{
+    Dtype,
+    formats::{AXES_MAX, NAME_BYTES_MAX, StoredDtype},
+};
 
-const VALUES_MAX: usize = 1 << 22;
+/// Most that any pickle may hold. A tensor takes some sixty, so this is room for
+/// thirty thousand of them.
+const HELD_MAX: usize = 1 << 21;
+/// Most that a pickle may hold per byte, see above.
+const HELD_PER_BYTE_MAX: usize = 4;
 const STACK_MAX: usize = 1 << 20;
 const MARKS_MAX: usize = 1 << 10;
-/// Axes of a tensor; weights have at most five.
-const AXES_MAX: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Machine<'a> {
@@ -21,12 +31,15 @@ pub(super) struct Machine<'a> {
     /// Stack heights at the marks.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Id>,
+    /// How much more may be held.
+    budget: usize,
 }
 
 impl Machine<'_> {
     /// Interprets `bytes`: all values, and which of them is the result.
     pub(super) fn run(bytes: &[u8]) -> Result<(Vec<Value>, Id), String> {
-        let mut machine = Machine { rest: bytes, ..Machine::default() };
+        let budget = HELD_MAX.min(bytes.len().saturating_mul(HELD_PER_BYTE_MAX));
+        let mut machine = Machine { rest: bytes, budget, ..Machine::default() };
         loop {
             let opcode = machine.byte()?;
             if opcode == b'.' {
@@ -34,8 +47,8 @@ impl Machine<'_> {
                 return Ok((machine.values, root));
             }
             machine.step(opcode)?;
-            if STACK_MAX < machine.stack.len() || VALUES_MAX < machine.values.len() {
-                return Err("the pickle holds more values than any checkpoint".into());
+            if STACK_MAX < machine.stack.len() {
+                return Err(TOO_MUCH.into());
             }
         }
     }
@@ -139,6 +152,7 @@ impl Machine<'_> {
         let (pairs, []) = items.as_chunks::<2>() else {
             return Err("a dictionary with a key but no value".into());
         };
+        self.charge(pairs.len())?;
         let target = *self.stack.last().ok_or(UNDERFLOW)?;
         let Value::Dict(entries) = &mut self.values[target.0] else {
             return Err(format!("items set on {}", kind(&self.values[target.0])));
@@ -152,6 +166,7 @@ impl Machine<'_> {
             b'e' => self.pop_to_mark()?,
             _ => vec![self.pop()?],
         };
+        self.charge(items.len())?;
         let target = *self.stack.last().ok_or(UNDERFLOW)?;
         let Value::List(list) = &mut self.values[target.0] else {
             return Err(format!("items appended to {}", kind(&self.values[target.0])));
@@ -168,7 +183,7 @@ impl Machine<'_> {
         };
         let top = *self.stack.last().ok_or(UNDERFLOW)?;
         self.memo.insert(key, top);
-        Ok(())
+        self.charge(1)
     }
 
     fn recall(&mut self, opcode: u8) -> Result<(), String> {
@@ -189,6 +204,9 @@ impl Machine<'_> {
                 (self.pop_text()?, name)
             }
         };
+        if NAME_BYTES_MAX < module.len() + name.len() {
+            return Err("a class or function with a name without end".into());
+        }
         let global = match (&*module, &*name) {
             ("collections", "OrderedDict") => Global::OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
@@ -216,7 +234,7 @@ impl Machine<'_> {
                 Value::Global(Global::Storage(dtype, width)),
                 Value::Text(key),
                 Value::Int(elements),
-            ] if &**tag == "storage" => Storage {
+            ] if &**tag == "storage" && key.len() <= NAME_BYTES_MAX => Storage {
                 dtype: dtype.clone(),
                 width: *width,
                 key: Rc::clone(key),
@@ -306,8 +324,15 @@ impl Machine<'_> {
     }
 
     fn push(&mut self, value: Value) -> Result<(), String> {
+        self.charge(1 + value.entries())?;
         self.stack.push(Id(self.values.len()));
         self.values.push(value);
+        Ok(())
+    }
+
+    /// Takes `count` from the budget.
+    fn charge(&mut self, count: usize) -> Result<(), String> {
+        self.budget = self.budget.checked_sub(count).ok_or(TOO_MUCH)?;
         Ok(())
     }
 
@@ -359,6 +384,7 @@ impl<'a> Machine<'a> {
 
 const UNDERFLOW: &str = "a pickle that takes more than it has";
 const TRUNCATED: &str = "a truncated pickle";
+const TOO_MUCH: &str = "a pickle that holds more than any checkpoint of its length";
 
 /// Element type and width of a storage class of the `torch` module.
 fn storage_class(name: &str) -> Option<(StoredDtype, usize)> {
