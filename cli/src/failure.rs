@@ -111,6 +111,7 @@ impl From<model::Error> for Failure {
             | Error::NotResident { .. }
             | Error::Layers { .. }
             | Error::NoPage { .. }
+            | Error::NotFinite { .. }
             | Error::Rerun { .. } => Self::Machine(error.to_string()),
         }
     }

@@ -53,6 +53,9 @@ fn text(inspection: &Inspection) -> String {
     for part in &inspection.missing {
         lines.push(field("missing", &part.to_string()));
     }
+    if let Some(assumed) = &inspection.assumed {
+        lines.push(field("assumed", assumed));
+    }
     for problem in &inspection.problems {
         lines.push(field("problem", problem));
     }

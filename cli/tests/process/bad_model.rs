@@ -86,6 +86,45 @@ fn configurations_that_contradict_each_other_or_themselves_are_refused() {
 }
 
 #[test]
+fn configuration_of_a_smaller_model_than_the_tensors_is_refused() {
+    for (config, field, tensor) in [
+        ("vae/config.json", "num_res_blocks", "decoder.up_blocks.0.resnets.1"),
+        ("text_encoder/config.json", "num_layers", "encoder.block.1."),
+    ] {
+        let model = ModelFolder::new();
+        let value = if field == "num_layers" { 1 } else { 0 };
+        model.set(config, field, json!(value));
+
+        refused(&model, &[tensor, "has no place in the configured model"]);
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let model = ModelFolder::new();
+    model.change(SHARD, |mut bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 1000].fill(0xff);
+        bytes
+    });
+
+    refused(&model, &[SHARD, "tensor `blocks.", "no numbers"]);
+}
+
+#[test]
+fn our_own_family_states_how_it_is_sampled() {
+    for (file, expected) in [
+        ("scheduler/scheduler_config.json", "shift and update rule"),
+        ("model_index.json", "steps and guidance"),
+    ] {
+        let model = ModelFolder::new();
+        model.remove(file);
+
+        refused(&model, &[file, expected, "filmloom.json"]);
+    }
+}
+
+#[test]
 fn missing_part_is_named() {
     for (name, expected) in [
         ("vae/config.json", "VAE"),

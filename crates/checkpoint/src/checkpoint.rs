@@ -170,6 +170,16 @@ impl Checkpoint {
         Ok(Model { text_encoder, transformer, vae, sampler, video })
     }
 
+    /// What no file states, so that the published models' values are taken: a
+    /// sentence for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`] or [`Error::Config`].
+    pub fn assumed(&self) -> Result<Option<String>> {
+        run::assumed(&self.source, &self.overrides()?.1)
+    }
+
     /// The transformer's resolved configuration.
     ///
     /// # Errors
@@ -351,11 +361,18 @@ impl Checkpoint {
         transformer: Option<&Transformer>,
         vae: Option<&Vae>,
     ) -> Result<(Sampler, Video)> {
-        let overrides = match transformer {
-            Some(_) => self.resolve_transformer()?.2,
-            None => run::Overrides::read(&self.source, None)?,
-        };
-        run::resolve(&self.source, &overrides, transformer, vae)
+        let (family, overrides) = self.overrides()?;
+        run::resolve(&self.source, &overrides, family, transformer, vae)
+    }
+
+    fn overrides(&self) -> Result<(Option<Family>, run::Overrides)> {
+        match &self.transformer {
+            Some(_) => {
+                let (_, family, overrides) = self.resolve_transformer()?;
+                Ok((Some(family), overrides))
+            }
+            None => Ok((None, run::Overrides::read(&self.source, None)?)),
+        }
     }
 
     fn weights(&self, place: &Place) -> Result<Weights> {
@@ -411,7 +428,7 @@ fn opened<C>(stored: Stored, manifest: &[(String, Vec<usize>)], config: C) -> Re
     Ok(Opened { config, tensors, warnings })
 }
 
-/// Turns a surplus into a warning where that is allowed.
+/// Turns a harmless surplus into a warning where that is allowed.
 fn tolerate(surplus: Result<()>, allowed: bool, warnings: &mut Vec<String>) -> Result<()> {
     match surplus {
         Err(error @ Error::Surplus { .. }) if allowed => {

@@ -52,6 +52,15 @@ pub enum Error {
     /// A tensor has an element type that cannot be computed with.
     #[error("{file}: tensor `{tensor}`: expected F32, F16, BF16 or F64, found {found}")]
     Dtype { file: String, tensor: String, found: String },
+    /// A tensor holds NaN or infinity. Fetch its file again.
+    #[error("{file}: tensor `{tensor}` holds values that are no numbers: the file is damaged")]
+    NotFinite { file: String, tensor: String },
+    /// The files hold more layers or units than the configuration says.
+    #[error(
+        "{file}: tensor `{tensor}` {found:?} has no place in the configured model ({count} such): \
+         the configuration is another model's"
+    )]
+    Contradicts { file: String, tensor: String, found: Vec<usize>, count: usize },
     /// The files hold tensors the configuration knows nothing of.
     #[error(
         "{file}: tensor `{tensor}` {found:?} is not part of the configured model ({count} such)"

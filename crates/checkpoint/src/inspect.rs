@@ -33,6 +33,8 @@ pub struct Inspection {
     pub sampler: Option<SamplerReport>,
     /// Width, height and pictures per second.
     pub video: Option<(usize, usize, u32)>,
+    /// What no file states, so that the published models' values are taken.
+    pub assumed: Option<String>,
     /// What is wrong with the folder as a whole.
     pub problems: Vec<String>,
 }
@@ -153,6 +155,7 @@ impl Checkpoint {
                 .as_ref()
                 .ok()
                 .map(|model| (model.video.width, model.video.height, model.video.fps)),
+            assumed: self.assumed().unwrap_or_default(),
             problems: run.err().map(|error| error.to_string()).into_iter().collect(),
         }
     }

@@ -83,6 +83,28 @@ impl Tensors {
         }
     }
 
+    /// The values of a tensor, all of them numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tensors::get`], and [`Error::NotFinite`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.get(name, shape)?.to_f32();
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => {
+                Err(Error::NotFinite { file: self.file(name, shape), tensor: name.to_owned() })
+            }
+        }
+    }
+
+    /// The file that holds a tensor.
+    fn file(&self, name: &str, shape: &[usize]) -> String {
+        let Backing::Stored(stored) = &*self.backing else { return "<random weights>".to_owned() };
+        let found = stored.find(name, shape).ok().and_then(|parts| parts.into_iter().next());
+        found.map(|part| part.tensor.file.to_string()).unwrap_or_default()
+    }
+
     /// Checks that every listed tensor is there with its shape and an element
     /// type that can be computed with. Reads no tensor.
     ///
@@ -101,7 +123,8 @@ impl Tensors {
     ///
     /// # Errors
     ///
-    /// [`Error::Surplus`] with the first of the others and their number.
+    /// [`Error::Contradicts`] or, if none of them stands where the model's own
+    /// do, [`Error::Surplus`]: with the first of the others and their number.
     pub fn check_surplus(&self, manifest: &[(String, Vec<usize>)]) -> Result<()> {
         match &*self.backing {
             Backing::Stored(stored) => stored.check_surplus(manifest),
@@ -206,14 +229,21 @@ impl Stored {
         }
         let surplus =
             |name: &String| !known.contains(name) && !self.naming.knows_beside(name, self.part);
-        let mut others = self.weights.tensors.iter().filter(|(name, _)| surplus(name));
-        match others.next() {
+        let others: Vec<_> =
+            self.weights.tensors.iter().filter(|(name, _)| surplus(name)).collect();
+        let mut own = others.iter().filter(|(name, _)| self.naming.is_own(name, self.part));
+        if let Some((name, tensor)) = own.next() {
+            let (file, tensor, found) =
+                (tensor.file.to_string(), (*name).clone(), tensor.shape.clone());
+            return Err(Error::Contradicts { file, tensor, found, count: 1 + own.count() });
+        }
+        match others.first() {
             None => Ok(()),
             Some((name, tensor)) => Err(Error::Surplus {
                 file: tensor.file.to_string(),
-                tensor: name.clone(),
+                tensor: (*name).clone(),
                 found: tensor.shape.clone(),
-                count: 1 + others.count(),
+                count: others.len(),
             }),
         }
     }

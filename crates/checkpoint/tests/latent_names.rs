@@ -117,7 +117,7 @@ fn two_tensors_of_one_shape_are_refused_and_so_is_a_surplus() {
     let mut more = separate();
     more.insert("W_gate", (3, 3, 0.0));
     let error = open(&more, &paper(), None).unwrap_err();
-    assert!(matches!(&error, Error::Surplus { count: 1, .. }), "{error}");
+    assert!(matches!(&error, Error::Contradicts { count: 1, .. }), "{error}");
 
     let mut fewer = separate();
     fewer.remove("W_UV");

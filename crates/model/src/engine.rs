@@ -142,7 +142,8 @@ impl<B: Backend> Engine<B> {
         };
         let path = cheaper_path(&transformer.config, queries, keys);
         let layers = 0..transformer.config.layers;
-        let warnings = [text.warnings, transformer.warnings, vae.warnings].concat();
+        let assumed = checkpoint.assumed()?.into_iter().collect();
+        let warnings = [assumed, text.warnings, transformer.warnings, vae.warnings].concat();
         Ok(Self {
             text: Encoder::load(Arc::clone(&backend), text.config, &text.tensors)?,
             stage: Stage::load(
@@ -256,6 +257,7 @@ impl<'a, B: Backend> Film<'a, B> {
     /// # Errors
     ///
     /// [`Error::Backend`] if the device has no room or failed,
+    /// [`Error::NotFinite`] if the model does not compute in this class,
     /// [`Error::Slots`] at the end of counting.
     pub fn next_chunk(&mut self, observe: &mut dyn FnMut(Event)) -> Result<Chunk, Error> {
         let backend = &*self.engine.backend;
@@ -289,6 +291,9 @@ impl<'a, B: Backend> Film<'a, B> {
         let pictures = read(&self.engine.decoder.decode(backend, &mut self.stream, &x0)?)?;
         observe(Event::DecodeDone { chunk });
         let values = backend.download(&x0)?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Error::NotFinite { chunk, class: backend.class().name() });
+        }
         self.remember(chunk, x0);
         self.next += 1;
         Ok((chunk, values, pictures))

@@ -92,6 +92,14 @@ pub enum Error {
         "a model without a window makes all its frames at once: give their number, and one chunk"
     )]
     NoWindow,
+    /// A chunk's clean frames are no numbers. Use the f32 class, or other weights.
+    #[error("chunk {chunk} came out as no numbers in {class}: weights are damaged, or need f32")]
+    NotFinite {
+        /// The chunk.
+        chunk: u32,
+        /// The numeric class.
+        class: &'static str,
+    },
     /// The chunk's rows are not in the cache. Fetch its pages, or rebuild them.
     #[error("chunk {chunk} is not resident")]
     NotResident {

@@ -36,9 +36,9 @@ impl<'a, B: Backend> Loader<'a, B> {
         Self { backend, tensors }
     }
 
-    /// The values of a tensor of this shape.
+    /// The values of a tensor of this shape, all of them numbers.
     pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        Ok(self.tensors.get(name, shape)?.to_f32())
+        Ok(self.tensors.values(name, shape)?)
     }
 
     /// A vector as a tensor of one f32 row.

@@ -22,7 +22,7 @@ use types::{
 };
 
 use super::{Family, File, latent::FramePositions, wan};
-use crate::{Result, Source};
+use crate::{Error, Result, Source};
 
 /// Optional file in a model's root.
 pub(crate) const FILMLOOM: &str = "filmloom.json";
@@ -172,17 +172,56 @@ impl Overrides {
     }
 }
 
+/// What no file of the folder says, so that defaults are taken: file and values.
+fn unstated(source: &Source, overrides: &Overrides) -> Result<Vec<(&'static str, &'static str)>> {
+    let mut unstated = Vec::new();
+    if overrides.sampler.is_none() && !source.has(SCHEDULER) {
+        unstated.push((SCHEDULER, "shift and update rule"));
+    }
+    let section =
+        source.has(MODEL_INDEX) && File::read(source, MODEL_INDEX)?.object.get("video").is_some();
+    if overrides.sampler.is_none() && !section {
+        unstated.push((MODEL_INDEX, "steps and guidance"));
+    }
+    if overrides.video.is_none() && !section {
+        unstated.push((MODEL_INDEX, "picture size and rate"));
+    }
+    Ok(unstated)
+}
+
+/// A sentence about what no file of a foreign model says, if there is such a thing.
+///
+/// # Errors
+///
+/// [`crate::Error::Json`] if the model's index cannot be read.
+pub(crate) fn assumed(source: &Source, overrides: &Overrides) -> Result<Option<String>> {
+    let unstated: Vec<_> = unstated(source, overrides)?.into_iter().map(|(_, what)| what).collect();
+    let what = unstated.join(", nor ");
+    let sentence = format!(
+        "no file states {what}: the published models' are taken, {FILMLOOM} can say otherwise"
+    );
+    Ok((!unstated.is_empty()).then_some(sentence))
+}
+
 /// Sampler and picture size of a model whose parts are as given, where known.
 ///
 /// # Errors
 ///
-/// [`crate::Error::Json`] or [`crate::Error::Config`], naming file and field.
+/// [`crate::Error::Json`] or [`crate::Error::Config`], naming file and field;
+/// a folder of our own family must state everything.
 pub(crate) fn resolve(
     source: &Source,
     overrides: &Overrides,
+    family: Option<Family>,
     transformer: Option<&Transformer>,
     vae: Option<&Vae>,
 ) -> Result<(Sampler, Video)> {
+    if family == Some(Family::Filmloom)
+        && let Some((file, what)) = unstated(source, overrides)?.first()
+    {
+        let problem = format!("does not state {what}, nor does {FILMLOOM}");
+        return Err(Error::Json { file: source.display(file), problem });
+    }
     let window = transformer.and_then(|transformer| transformer.window);
     let mut sampler = match window {
         Some(_) => published::student_sampler(),

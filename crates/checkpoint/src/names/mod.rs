@@ -85,6 +85,18 @@ impl Naming {
             crate::Part::TextEncoder => stored == TIED,
         }
     }
+
+    /// Whether a stored name is of the parts of a model that its configuration
+    /// counts: layers, units, resolutions.
+    pub(crate) fn is_own(self, stored: &str, part: crate::Part) -> bool {
+        let places: &[&str] = match part {
+            crate::Part::Transformer => &["blocks."],
+            crate::Part::Vae => &["decoder."],
+            crate::Part::TextEncoder => &["blocks.", "encoder.block."],
+            crate::Part::Tokenizer => &[],
+        };
+        places.iter().any(|place| stored.starts_with(place))
+    }
 }
 
 /// Replaces a prefix.
