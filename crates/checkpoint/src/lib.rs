@@ -14,8 +14,9 @@
 //! - Read: safetensors (single, sharded) and torch's zipped pickles, the latter
 //!   by an interpreter that knows tensors and plain containers only and runs
 //!   nothing.
-//! - Three families of transformers, two of VAEs and text encoders, told apart
-//!   by configuration and by tensor names (see [`Family`]).
+//! - Three layouts of transformers, of which two hold teachers or their causal
+//!   students, two of VAEs and text encoders, told apart by configuration and by
+//!   tensor names (see [`Family`]).
 //! - No input may cause a panic; every [`Error`] names the file.
 //! - No device and no arithmetic: planning and inspection need no kernels.
 

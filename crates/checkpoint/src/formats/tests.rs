@@ -120,9 +120,12 @@ fn copies_of_a_shared_argument_are_paid_for() {
 
 #[test]
 fn no_pickle_may_hold_millions_of_values() {
-    let pickle = [b"\x80\x02(", &b")".repeat((1 << 21) - 1)[..], b"t."].concat();
-    let error = torch(&archive(&pickle, &[]), Ema::Prefer).unwrap_err().to_string();
-    assert!(error.contains("a pickle that holds more"), "{error}");
+    // Two million entries of one list, and a million values on the stack.
+    for (start, value) in [(&b"\x80\x02]"[..], &b")a"[..]), (b"\x80\x02", b"N")] {
+        let pickle = [start, &value.repeat((1 << 20) + 1), b"."].concat();
+        let error = torch(&archive(&pickle, &[]), Ema::Prefer).unwrap_err().to_string();
+        assert!(error.contains("a pickle that holds more"), "{error}");
+    }
 }
 
 #[test]
