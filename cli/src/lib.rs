@@ -22,6 +22,7 @@ mod bench;
 mod failure;
 mod forward;
 mod generate;
+mod held;
 mod inspect;
 mod interrupt;
 mod plan;

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use backend::Dtype;
 use plan::{
-    memory::ElementBytes,
     presets,
     report::{Kind, Report, Request, report},
 };
@@ -14,7 +14,7 @@ use types::Model;
 use crate::{
     args::{AttentionKind, PlanArgs, Stored},
     failure::Failure,
-    source, terminal,
+    held, source, terminal,
 };
 
 /// Prints the plan that `args` ask for.
@@ -36,9 +36,9 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
 
 fn planned(args: &PlanArgs) -> Result<Report, Failure> {
     let (name, model) = model(args.model.as_deref())?;
-    let bytes = match args.precision {
-        Stored::F32 => 4,
-        Stored::Bf16 => 2,
+    let factors = match args.precision {
+        Stored::F32 => Dtype::F32,
+        Stored::Bf16 => Dtype::Bf16,
     };
     let request = Request {
         seconds: args.seconds,
@@ -47,8 +47,7 @@ fn planned(args: &PlanArgs) -> Result<Report, Failure> {
             AttentionKind::Dense => Kind::Dense,
             AttentionKind::Mla => Kind::Mla,
         }),
-        element_bytes: ElementBytes { weights: bytes, cache: bytes, activations: bytes },
-        uncommitted_chunks_max: 0,
+        engine: held::engine(factors),
     };
     Ok(report(&name, &model, &request)?)
 }

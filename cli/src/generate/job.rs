@@ -11,7 +11,7 @@ use checkpoint::{Checkpoint, Part};
 use model::{History, Prompt, Request, sampler::Noise, text::clean_prompt};
 use plan::{
     length::{Length, Rate},
-    memory::{self, Budget, ElementBytes, Load, Memory, Size},
+    memory::{self, Budget, Engine, Load, Memory, Parts, Size},
     passes::{self, StepCounts},
 };
 use types::{Model, Sampler, Transformer, Vae, Video};
@@ -112,18 +112,10 @@ impl Job {
     /// # Errors
     ///
     /// [`Failure::Input`] if the window cannot be laid out.
-    pub(super) fn memory(&self, element_bytes: ElementBytes) -> Result<Memory, Failure> {
+    pub(super) fn memory(&self, engine: Engine) -> Result<Memory, Failure> {
         let model = Model { sampler: self.sampler.clone(), ..self.model.clone() };
-        let layers = model.transformer.as_ref().map_or(0, |transformer| transformer.layers);
-        let load = Load {
-            size: self.size,
-            layers: 0..layers,
-            text_encoder: true,
-            vae_decoder: true,
-            element_bytes,
-            uncommitted_chunks_max: 0,
-            video_frames: self.frames(),
-        };
+        let parts = Parts::whole(&model);
+        let load = Load { parts, engine, size: self.size, video_frames: self.frames() };
         Ok(memory::memory(&model, &load)?)
     }
 
@@ -167,11 +159,16 @@ impl Shoot {
 }
 
 /// What must fit. Beside the model's own needs stay free: room for the program,
-/// its encoder and what is read of the weight files, and a twentieth for
-/// everybody else.
-pub(super) fn budget(available_bytes: u64) -> Budget {
+/// its encoder and what is read of the weight files, for its threads, and a
+/// twentieth for everybody else.
+pub(super) fn budget(available_bytes: u64, threads: usize) -> Budget {
     const PROGRAM_BYTES: u64 = 64 << 20;
-    Budget { available_bytes, headroom_bytes: PROGRAM_BYTES + available_bytes / 20 }
+    /// A thread's stack and what its tasks work in: a tile of attention's
+    /// queries, keys and values, or twelve squares of a convolution.
+    const THREAD_BYTES: u64 = 2 << 20;
+    let threads_bytes = THREAD_BYTES.saturating_mul(threads as u64);
+    let headroom_bytes = PROGRAM_BYTES + threads_bytes + available_bytes / 20;
+    Budget { available_bytes, headroom_bytes }
 }
 
 fn check_prompt(prompt: &str, what: &str) -> Result<(), Failure> {

@@ -3,8 +3,8 @@
 //! It loads, reads the prompts, makes the chunks and sends what comes out. The
 //! channel is bounded, so a slow disk slows the passes down instead of filling
 //! the memory: at most [`MESSAGES_MAX`] messages wait, of which a chunk with its
-//! pictures is one in seven or more (at least two passes and the decoding, each
-//! with its beginning, come before it).
+//! pictures is one in three or more (the beginnings of at least two passes come
+//! before it), and [`FINISHED_CHUNKS_MAX`] chunks exist at once.
 //!
 //! Nobody waits for this thread: if the receiver is gone, it ends at its next
 //! message.
@@ -26,8 +26,14 @@ use types::Sampler;
 
 use crate::{failure::Failure, generate::schedule::Change};
 
-/// Messages that may wait for the recorder.
-const MESSAGES_MAX: usize = 16;
+/// Messages that may wait for the recorder: a chunk of six passes and more.
+const MESSAGES_MAX: usize = 8;
+/// Messages of a chunk at the least: that a pass and the commit begin, and the
+/// chunk itself.
+const CHUNK_MESSAGES_MIN: usize = 3;
+/// Chunks with their pictures that exist at once: those in the channel, the one
+/// before it and the one behind it.
+pub(crate) const FINISHED_CHUNKS_MAX: usize = MESSAGES_MAX.div_ceil(CHUNK_MESSAGES_MIN) + 2;
 
 /// What is to be made.
 #[derive(Debug)]

@@ -25,8 +25,7 @@ mod summary;
 
 use std::{sync::Arc, time::Instant};
 
-use backend::{Backend, Class};
-use plan::memory::ElementBytes;
+use backend::Backend;
 
 use crate::{
     args::GenerateArgs,
@@ -37,9 +36,12 @@ use crate::{
         recorder::{Ending, Recorder},
         report::{Notice, Reporter, Started},
     },
+    held,
     interrupt::Interrupt,
     system,
 };
+
+pub(crate) use maker::FINISHED_CHUNKS_MAX;
 
 /// Makes the video that `args` ask for.
 ///
@@ -62,7 +64,7 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     let threads = args.threads.map_or_else(system::threads, usize::from);
     let backend = Arc::new(args.precision.cpu(threads)?);
     let class = backend.class();
-    let memory = job.memory(element_bytes(class))?;
+    let memory = job.memory(held::engine(class.activation()))?;
     let (sender, messages) = maker::channel();
     let wake = sender.clone();
     // A full channel has the recorder awake already.
@@ -70,7 +72,7 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     let sink = video::create(&job.output, &job.options())?;
     let available_bytes = system::available_memory_bytes();
     if let Some(available_bytes) = available_bytes {
-        memory.fits(job::budget(available_bytes))?;
+        memory.fits(job::budget(available_bytes, threads))?;
     }
 
     let started = Started::new(&job, class.name(), threads, memory, available_bytes);
@@ -89,11 +91,4 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
         }
     };
     recorder.finish(ending)
-}
-
-/// What a class stores. All keep the residual, and with it most of a pass'
-/// activations, in f32.
-fn element_bytes(class: Class) -> ElementBytes {
-    let stored = class.activation().bytes();
-    ElementBytes { weights: stored, cache: stored, activations: 4 }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Memory;
+use super::{Memory, Term};
 use crate::units::Bytes;
 
 /// What a machine has to offer.
@@ -35,9 +35,6 @@ pub struct DoesNotFit {
     pub advice: &'static str,
 }
 
-/// A term of [`Memory`]: its name and its bytes.
-type Term = (&'static str, u64);
-
 impl Memory {
     /// Whether the total fits beside the headroom: the bytes left over.
     ///
@@ -51,16 +48,17 @@ impl Memory {
             return Ok(budget.available_bytes - with_headroom);
         }
         let missing_bytes = with_headroom - budget.available_bytes;
-        let [first, others @ ..] = self.terms();
+        let [first, others @ ..] = self.shared.terms();
         let larger = |a: Term, b: Term| if a.1 < b.1 { b } else { a };
-        let (largest, _) = others.into_iter().fold(first, larger);
+        let others = others.into_iter().chain(self.per_job.terms());
+        let (largest, _) = others.fold(first, larger);
         Err(DoesNotFit { need_bytes, budget, missing_bytes, largest, advice: advice(largest) })
     }
 }
 
 fn advice(largest: &str) -> &'static str {
     match largest {
-        "text encoder" | "transformer" | "VAE decoder" => {
+        "text encoder" | "text projection" | "transformer" | "VAE decoder" => {
             "use a narrower element type, or a smaller model"
         }
         "cache slots" => "make the window shorter or the pictures smaller",

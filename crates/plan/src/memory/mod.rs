@@ -1,35 +1,41 @@
-//! What a model weighs while it makes a video, term by term.
+//! What a model weighs while it makes videos, term by term.
 //!
-//! [`memory`] counts, from resolved configurations alone, everything that is
-//! held at once on one machine: weights, the preallocated cache slots, the
-//! cross-attention's keys and values, the VAE decoder's causal cache, and an
-//! upper estimate of what a pass and the decoding of a frame hold besides.
+//! [`memory`] counts, from resolved configurations and a [`Layout`] alone,
+//! everything that one process holds: weights, which its jobs share, and what
+//! each job adds. Any of the three parts may be left out, as a worker of a pool
+//! does: the text side, a range of layers, the decoder.
 //! [`Memory::fits`] compares the total with what is available.
 //!
-//! Exact terms: all weights (one element size for all tensors), all caches.
-//! Estimates, from above: the two activation terms. They assume fused kernels
-//! (attention that never holds its score matrix, convolutions that never unfold
-//! their input); `activations.rs` and `decoder.rs` say what they count.
+//! Exact terms: all weights in their packed form, all caches, all buffers that
+//! stay. From above: the largest moment of a job, see `activations.rs`.
+//! `tests/memory` compares both with what is really allocated.
 //!
-//! Not counted: the executable, the tokenizer, the encoded video.
+//! Not counted: the executable, threads and what they work in, the tokenizer,
+//! the video's encoder, pages of mapped weight files (the text encoder's table
+//! among them), and the copy of a matrix while it is packed: weights are loaded
+//! before there is a job.
 //!
 //! - [`parameters`], [`text_encoder_parameters`], [`vae_decoder_parameters`]:
 //!   elements of the weights.
-//! - [`vae_cache`]: what the streaming decoder remembers.
+//! - [`cache_elements`], [`vae_cache`]: what any engine must remember at least,
+//!   as published code counts it.
 
 mod activations;
 mod budget;
 mod decoder;
+mod layout;
 mod parameters;
+mod weights;
 
 use std::ops::Range;
 
 use serde::Serialize;
-use types::{Attention, Model, Sampler, Transformer, Vae};
+use types::{Attention, Model, Sampler, TextEncoder, Transformer, Vae, Window};
 
 pub use self::{
     budget::{Budget, DoesNotFit},
     decoder::{CausalInput, REMEMBERED_FRAMES, vae_cache, vae_decoder_parameters},
+    layout::{Kernels, Layout, Matrices, Volumes},
     parameters::{TransformerParameters, parameters, text_encoder_parameters},
 };
 use crate::{
@@ -37,47 +43,91 @@ use crate::{
     units::{product, sum},
 };
 
-/// Bytes held at once on one machine, by what they are for.
+/// Bytes held at once by one process with one job, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Weights of the text encoder.
+    /// Weights, which all jobs share.
+    #[serde(flatten)]
+    pub shared: Shared,
+    /// What every job adds.
+    #[serde(flatten)]
+    pub per_job: PerJob,
+    /// The sum of the shared terms.
+    pub shared_bytes: u64,
+    /// The sum of a job's terms.
+    pub per_job_bytes: u64,
+    /// Both together.
+    pub total_bytes: u64,
+}
+
+/// Bytes of weights in the form in which they are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shared {
+    /// The text encoder, without its table, which stays in its file.
     pub text_encoder_bytes: u64,
-    /// Weights of the transformer's layers in the range, with the embeddings
-    /// and the head where the range reaches them.
+    /// The transformer's text projection, which stands with the text encoder.
+    pub text_projection_bytes: u64,
+    /// The transformer's layers in the range, with the time embedding, and with
+    /// the patch embedding and the head where the range reaches them.
     pub transformer_bytes: u64,
-    /// Weights of the VAE's decoder.
+    /// The VAE's decoder.
     pub vae_decoder_bytes: u64,
+}
+
+/// Bytes that a job adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PerJob {
     /// Cache slots: window, chunk in generation and room to roll back.
     pub cache_slots_bytes: u64,
     /// Cross-attention keys and values, of every prompt that a pass runs under.
     pub cross_attention_bytes: u64,
-    /// What the streaming decoder remembers between frames.
-    pub vae_cache_bytes: u64,
-    /// Upper estimate of what one pass holds.
+    /// Buffers that layers work in, one after the other.
     pub pass_activations_bytes: u64,
-    /// Upper estimate of what decoding one frame holds.
+    /// Inputs of the decoder's convolutions, with their history and borders.
+    pub vae_cache_bytes: u64,
+    /// Buffers that decoding works in.
     pub decode_activations_bytes: u64,
-    /// The sum of all terms.
-    pub total_bytes: u64,
+    /// Clean frames that a change of the prompt may run again.
+    pub kept_frames_bytes: u64,
+    /// Finished chunks that wait to be written.
+    pub finished_chunks_bytes: u64,
+    /// The most that setting a prompt, a pass or decoding holds besides.
+    pub moment_bytes: u64,
 }
 
 /// What is to be held, besides the model's own numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
+    /// The parts that are held.
+    pub parts: Parts,
+    /// The engine that holds them.
+    pub engine: Engine,
     /// Size of the pictures.
     pub size: Size,
-    /// Layers held; all of them in a single process.
-    pub layers: Range<usize>,
-    /// Whether the text encoder is held.
-    pub text_encoder: bool,
-    /// Whether the VAE's decoder is held.
-    pub vae_decoder: bool,
-    /// Sizes of stored numbers.
-    pub element_bytes: ElementBytes,
-    /// Chunks that may wait to be made durable, see [`Slots`].
-    pub uncommitted_chunks_max: u32,
     /// Frames of the whole video: one pass' frames if the model has no window.
     pub video_frames: usize,
+}
+
+/// What a plan must know of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Engine {
+    /// How it holds what it holds.
+    pub layout: Layout,
+    /// Chunks that may wait to be made durable, see [`Slots`].
+    pub uncommitted_chunks_max: u32,
+    /// Decoded chunks that exist at once, until they are written.
+    pub finished_chunks_max: usize,
+}
+
+/// The parts of a model that a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Whether the text side is held: the encoder and the text projection.
+    pub text: bool,
+    /// The transformer's layers, if any.
+    pub layers: Option<Range<usize>>,
+    /// Whether the VAE's decoder is held.
+    pub decoder: bool,
 }
 
 /// Size of the pictures, in pixels.
@@ -87,17 +137,6 @@ pub struct Size {
     pub width: usize,
     /// Rows of a picture.
     pub height: usize,
-}
-
-/// Bytes of one stored number, by where it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ElementBytes {
-    /// Weights of all parts.
-    pub weights: usize,
-    /// Cached rows, and the cross-attention's keys and values.
-    pub cache: usize,
-    /// Activations of all parts, and the decoder's causal cache.
-    pub activations: usize,
 }
 
 /// How finely a picture is cut into tokens.
@@ -156,50 +195,125 @@ pub enum Error {
 ///
 /// # Errors
 ///
-/// [`Error`] if transformer or VAE are missing from the model, the size does
-/// not divide into tokens, the layers are not there, or the window cannot be
-/// laid out.
+/// [`Error`] if a part that is to be held is missing from the model, the size
+/// does not divide into tokens, the layers are not there, or the window cannot
+/// be laid out.
 pub fn memory(model: &Model, load: &Load) -> Result<Memory, Error> {
-    let transformer =
-        model.transformer.as_ref().ok_or(Error::PartMissing { part: "transformer" })?;
-    let vae = model.vae.as_ref().ok_or(Error::PartMissing { part: "VAE" })?;
-    let Range { start: first, end } = load.layers;
-    if end <= first || transformer.layers < end {
-        return Err(Error::Layers { first, end, layers: transformer.layers });
+    let held = Held::new(model, load);
+    let (mut shared, mut per_job) = (Shared::default(), PerJob::default());
+    let mut moments = Vec::new();
+    if load.parts.text {
+        held.text(&mut shared, &mut moments)?;
     }
-    let grid = grid(transformer, vae, load.size)?;
-    let ElementBytes { weights, cache, activations } = load.element_bytes;
-    let text_encoder = match (&model.text_encoder, load.text_encoder) {
-        (None, true) => return Err(Error::PartMissing { part: "text encoder" }),
-        (Some(encoder), true) => text_encoder_parameters(encoder),
-        (_, false) => 0,
-    };
-    let decoder = |elements: u64| if load.vae_decoder { elements } else { 0 };
-    let layers = load.layers.len();
-    let times = |elements: u64, bytes: usize| elements.saturating_mul(bytes as u64);
+    if let Some(layers) = &load.parts.layers {
+        held.stage(layers, &mut shared, &mut per_job, &mut moments)?;
+    }
+    if load.parts.decoder {
+        held.decoder(&mut shared, &mut per_job, &mut moments)?;
+    }
+    per_job.moment_bytes = moments.into_iter().max().unwrap_or(0);
+    Ok(Memory::new(shared, per_job))
+}
 
-    Ok(Memory {
-        text_encoder_bytes: times(text_encoder, weights),
-        transformer_bytes: times(parameters(transformer, load.layers.clone()).total(), weights),
-        vae_decoder_bytes: times(decoder(vae_decoder_parameters(vae)), weights),
-        cache_slots_bytes: times(slots_elements(transformer, grid, load)?, cache),
-        cross_attention_bytes: times(
-            cross_attention_elements(transformer, layers)
-                .saturating_mul(prompts_per_pass(&model.sampler)),
-            cache,
-        ),
-        vae_cache_bytes: times(
-            decoder(sum(vae_cache(vae, grid).iter().map(CausalInput::elements))),
-            activations,
-        ),
-        pass_activations_bytes: activations::pass_bytes(transformer, grid, load),
-        decode_activations_bytes: times(
-            decoder(decoder::activations_elements(vae, grid)),
-            activations,
-        ),
-        total_bytes: 0,
+/// A model and what of it is to be held.
+struct Held<'a> {
+    model: &'a Model,
+    load: &'a Load,
+    /// Frames of a pass, and of a decoded chunk.
+    frames: usize,
+}
+
+impl<'a> Held<'a> {
+    fn new(model: &'a Model, load: &'a Load) -> Self {
+        let window = model.transformer.as_ref().and_then(|transformer| transformer.window);
+        Self { model, load, frames: window.map_or(load.video_frames, |window| window.chunk) }
     }
-    .totalled())
+
+    fn text(&self, shared: &mut Shared, moments: &mut Vec<u64>) -> Result<(), Error> {
+        let layout = &self.load.engine.layout;
+        let (encoder, transformer) = (self.text_encoder()?, self.transformer()?);
+        shared.text_encoder_bytes = parameters::text_encoder_bytes(encoder, layout);
+        shared.text_projection_bytes = parameters::text_projection_bytes(transformer, layout);
+        moments.push(activations::text_moment(encoder, transformer, layout));
+        moments.push(activations::prompt_moment(transformer, 0, layout));
+        Ok(())
+    }
+
+    fn stage(
+        &self,
+        layers: &Range<usize>,
+        shared: &mut Shared,
+        per_job: &mut PerJob,
+        moments: &mut Vec<u64>,
+    ) -> Result<(), Error> {
+        let (transformer, layout, frames) =
+            (self.transformer()?, &self.load.engine.layout, self.frames);
+        let Range { start: first, end } = *layers;
+        if end <= first || transformer.layers < end {
+            return Err(Error::Layers { first, end, layers: transformer.layers });
+        }
+        let (grid, count) = (grid(transformer, self.vae()?, self.load.size)?, layers.len());
+        shared.transformer_bytes = parameters::stage_bytes(transformer, layers.clone(), layout);
+        per_job.cache_slots_bytes = layout.cached(self.slots_elements(transformer, grid, count)?);
+        let prompts = prompts_per_pass(&self.model.sampler);
+        let cross_attention = cross_attention_elements(transformer, count);
+        per_job.cross_attention_bytes = layout.cached(cross_attention.saturating_mul(prompts));
+        per_job.pass_activations_bytes =
+            activations::pass_buffers(transformer, grid, frames, layout);
+        if first == 0 {
+            per_job.kept_frames_bytes = activations::kept_frames(transformer, grid, layout);
+        }
+        moments.push(activations::prompt_moment(transformer, count, layout));
+        moments.push(activations::pass_moment(transformer, grid, frames, layers, layout));
+        Ok(())
+    }
+
+    fn decoder(
+        &self,
+        shared: &mut Shared,
+        per_job: &mut PerJob,
+        moments: &mut Vec<u64>,
+    ) -> Result<(), Error> {
+        let (vae, layout, frames) = (self.vae()?, &self.load.engine.layout, self.frames);
+        let grid = match &self.model.transformer {
+            Some(transformer) => grid(transformer, vae, self.load.size)?,
+            None => frame_grid(vae, self.load.size, [1; 3])?,
+        };
+        shared.vae_decoder_bytes = decoder::weights_bytes(vae, layout);
+        per_job.vae_cache_bytes = decoder::volumes_bytes(vae, grid, layout);
+        per_job.decode_activations_bytes = decoder::buffers_bytes(vae, grid, layout);
+        per_job.finished_chunks_bytes = activations::finished_chunk(vae, grid, frames, layout)
+            .saturating_mul(self.load.engine.finished_chunks_max as u64);
+        moments.push(activations::decode_moment(vae, grid, frames, layout));
+        Ok(())
+    }
+
+    /// Elements of all preallocated slots. A model without a window has one, for
+    /// the rows of the pass itself.
+    fn slots_elements(
+        &self,
+        transformer: &Transformer,
+        grid: Grid,
+        layers: usize,
+    ) -> Result<u64, Error> {
+        let whole = Window { sink: 0, recent: 0, chunk: self.frames };
+        let window = transformer.window.unwrap_or(whole);
+        let slots = Slots::new(window, self.load.engine.uncommitted_chunks_max)?;
+        let slot = cache_elements(transformer, grid, layers, window.chunk);
+        Ok(slot.saturating_mul(slots.count() as u64))
+    }
+
+    fn text_encoder(&self) -> Result<&'a TextEncoder, Error> {
+        self.model.text_encoder.as_ref().ok_or(Error::PartMissing { part: "text encoder" })
+    }
+
+    fn transformer(&self) -> Result<&'a Transformer, Error> {
+        self.model.transformer.as_ref().ok_or(Error::PartMissing { part: "transformer" })
+    }
+
+    fn vae(&self) -> Result<&'a Vae, Error> {
+        self.model.vae.as_ref().ok_or(Error::PartMissing { part: "VAE" })
+    }
 }
 
 /// Rows and columns of a frame tensor, and tokens per frame, at a size.
@@ -208,8 +322,12 @@ pub fn memory(model: &Model, load: &Load) -> Result<Memory, Error> {
 ///
 /// [`Error::Size`] if the VAE's scale and the patches do not divide it.
 pub fn grid(transformer: &Transformer, vae: &Vae, size: Size) -> Result<Grid, Error> {
+    frame_grid(vae, size, transformer.patch)
+}
+
+fn frame_grid(vae: &Vae, size: Size, patch: [usize; 3]) -> Result<Grid, Error> {
     let Size { width, height } = size;
-    let [patch_frames, patch_rows, patch_columns] = transformer.patch;
+    let [patch_frames, patch_rows, patch_columns] = patch;
     let column_pixels = vae.space_scale().saturating_mul(patch_columns);
     let row_pixels = vae.space_scale().saturating_mul(patch_rows);
     let divides = |pixels: usize, by: usize| 0 < pixels && pixels.checked_rem(by) == Some(0);
@@ -256,34 +374,55 @@ impl Grid {
     }
 }
 
-impl Memory {
-    /// Every term with its name, in the order of the fields.
-    pub fn terms(&self) -> [(&'static str, u64); 8] {
-        [
-            ("text encoder", self.text_encoder_bytes),
-            ("transformer", self.transformer_bytes),
-            ("VAE decoder", self.vae_decoder_bytes),
-            ("cache slots", self.cache_slots_bytes),
-            ("cross-attention", self.cross_attention_bytes),
-            ("VAE cache", self.vae_cache_bytes),
-            ("pass activations", self.pass_activations_bytes),
-            ("decode activations", self.decode_activations_bytes),
-        ]
-    }
-
-    fn totalled(self) -> Self {
-        Self { total_bytes: sum(self.terms().map(|(_, bytes)| bytes)), ..self }
+impl Parts {
+    /// Everything that `model` has, as one process holds it.
+    pub fn whole(model: &Model) -> Self {
+        Self {
+            text: model.text_encoder.is_some() && model.transformer.is_some(),
+            layers: model.transformer.as_ref().map(|transformer| 0..transformer.layers),
+            decoder: model.vae.is_some(),
+        }
     }
 }
 
-/// Elements of all preallocated slots; none without a window.
-fn slots_elements(transformer: &Transformer, grid: Grid, load: &Load) -> Result<u64, Error> {
-    let Some(window) = transformer.window else {
-        return Ok(0);
-    };
-    let slots = Slots::new(window, load.uncommitted_chunks_max)?;
-    let frames = slots.count().saturating_mul(window.chunk);
-    Ok(cache_elements(transformer, grid, load.layers.len(), frames))
+impl Memory {
+    fn new(shared: Shared, per_job: PerJob) -> Self {
+        let total = |terms: &[Term]| sum(terms.iter().map(|(_, bytes)| *bytes));
+        let (shared_bytes, per_job_bytes) = (total(&shared.terms()), total(&per_job.terms()));
+        let total_bytes = sum([shared_bytes, per_job_bytes]);
+        Self { shared, per_job, shared_bytes, per_job_bytes, total_bytes }
+    }
+}
+
+/// A term's name and its bytes.
+pub type Term = (&'static str, u64);
+
+impl Shared {
+    /// Every term with its name, in the order of the fields.
+    pub fn terms(&self) -> [Term; 4] {
+        [
+            ("text encoder", self.text_encoder_bytes),
+            ("text projection", self.text_projection_bytes),
+            ("transformer", self.transformer_bytes),
+            ("VAE decoder", self.vae_decoder_bytes),
+        ]
+    }
+}
+
+impl PerJob {
+    /// Every term with its name, in the order of the fields.
+    pub fn terms(&self) -> [Term; 8] {
+        [
+            ("cache slots", self.cache_slots_bytes),
+            ("cross-attention", self.cross_attention_bytes),
+            ("pass buffers", self.pass_activations_bytes),
+            ("VAE cache", self.vae_cache_bytes),
+            ("VAE buffers", self.decode_activations_bytes),
+            ("frames kept", self.kept_frames_bytes),
+            ("finished chunks", self.finished_chunks_bytes),
+            ("largest moment", self.moment_bytes),
+        ]
+    }
 }
 
 #[cfg(test)]

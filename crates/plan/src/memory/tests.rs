@@ -6,7 +6,8 @@ use types::{Axis, Mla, Positions, QueryNorm, Rope, TextEncoder, Window};
 use super::*;
 use crate::{presets::preset, units::Bytes};
 
-const BF16: ElementBytes = ElementBytes { weights: 2, cache: 2, activations: 2 };
+const BF16: Engine =
+    Engine { layout: Layout::bf16(), uncommitted_chunks_max: 1, finished_chunks_max: 2 };
 const SIZE_480P: Size = Size { width: 832, height: 480 };
 
 #[test]
@@ -55,15 +56,17 @@ fn vae_and_text_encoder_have_as_many_parameters_as_diffusers_builds() {
 }
 
 #[test]
-fn stages_share_the_layers_and_repeat_only_the_time_embedding() {
+fn stages_and_the_text_side_add_up_to_the_transformer() {
     let transformer = embedded_transformer();
     let whole = parameters(&transformer, 0..8);
     let stages = [0..3, 3..5, 5..8].map(|layers| parameters(&transformer, layers));
 
-    assert_eq!(stages.map(|stage| stage.time), [whole.time; 3]);
-    assert_eq!(stages.map(|stage| stage.embeddings), [whole.embeddings, 0, 0]);
-    assert_eq!(stages.map(|stage| stage.head), [0, 0, whole.head]);
-    assert_eq!(stages.iter().map(|stage| stage.layers).sum::<u64>(), whole.layers);
+    // Each stage computes the modulation of its own layers.
+    let repeated = 2 * whole.time_embedding;
+    let sum: u64 = stages.iter().map(TransformerParameters::stage).sum();
+    assert_eq!(whole.text_projection + sum - repeated, whole.total());
+    assert_eq!(whole.text_projection, (128 + 1 + 384 + 1) * 384);
+    assert_eq!(stages[1].stage(), whole.time_embedding + 2 * whole.layers / 8);
 }
 
 #[test]
@@ -112,46 +115,94 @@ fn cache_weighs_what_the_paper_says() {
 fn terms_are_counted_for_the_parts_and_layers_held() {
     let model = preset("videomla-1.3b").unwrap();
     let whole = memory(&model, &load(0..30)).unwrap();
-    assert_eq!(whole.cross_attention_bytes, 94_371_840);
-    assert_eq!(Bytes(whole.vae_cache_bytes).to_string(), "1.89 GB");
+    assert_eq!(whole.per_job.cross_attention_bytes, 94_371_840);
     // Five slots of three frames: sink, two of the window, in generation, roll-back.
-    assert_eq!(whole.cache_slots_bytes, 5 * 3 * 1560 * 13_440);
-    assert_eq!(whole.text_encoder_bytes, 2 * 5_680_910_336);
-    let sum: u64 = whole.terms().iter().map(|(_, bytes)| bytes).sum();
-    assert_eq!(whole.total_bytes, sum);
+    assert_eq!(whole.per_job.cache_slots_bytes, 5 * 3 * 1560 * 13_440);
+    assert_eq!(whole.total_bytes, whole.shared_bytes + whole.per_job_bytes);
 
-    let stage = Load { text_encoder: false, vae_decoder: false, ..load(10..20) };
-    let stage = memory(&model, &stage).unwrap();
-    assert_eq!(3 * stage.cache_slots_bytes, whole.cache_slots_bytes);
-    assert_eq!(3 * stage.cross_attention_bytes, whole.cross_attention_bytes);
-    assert_eq!(stage.pass_activations_bytes, whole.pass_activations_bytes);
-    let decoder = (stage.vae_decoder_bytes, stage.vae_cache_bytes, stage.decode_activations_bytes);
-    assert_eq!((stage.text_encoder_bytes, decoder), (0, (0, 0, 0)));
+    let parts = [
+        Parts { text: true, layers: None, decoder: false },
+        Parts { text: false, layers: Some(0..10), decoder: false },
+        Parts { text: false, layers: Some(10..30), decoder: false },
+        Parts { text: false, layers: None, decoder: true },
+    ];
+    let parts = parts.map(|parts| memory(&model, &Load { parts, ..load(0..30) }).unwrap());
+    let [text, first, last, decoder] = &parts;
+    let shared: u64 = parts.iter().map(|part| part.shared_bytes).sum();
+    // The second stage has a time embedding of its own: f32 in every class.
+    let time = 4 * (1536 * (256 + 1) + 7 * 1536 * (1536 + 1));
+    assert_eq!(shared, whole.shared_bytes + time);
+    let cache = |part: &Memory| part.per_job.cache_slots_bytes;
+    assert_eq!((2 * cache(first), cache(first) + cache(last)), (cache(last), cache(&whole)));
+    assert_eq!(decoder.per_job.vae_cache_bytes, whole.per_job.vae_cache_bytes);
+    assert_eq!(text.per_job_bytes, text.per_job.moment_bytes);
+    assert!(parts.iter().all(|part| 0 < part.per_job.moment_bytes));
 }
 
 #[test]
-fn activations_are_counted_as_their_functions_say() {
-    let whole = memory(&preset("wan-1.3b").unwrap(), &load(0..30)).unwrap();
-    // 4,680 tokens: queries, rows (two), output, keys and values make 6 x 1536,
-    // more than the feed-forward's 8,960; residual and normed copy 2 x 1536.
-    let layer = 2 * (4_680 * 8 * 1536 + 512 * 1536);
-    assert_eq!(whole.pass_activations_bytes, layer + 4 * 4 * 16 * 3 * 60 * 104);
-    let wide = memory(&preset("wan-14b-mla").unwrap(), &load(0..40)).unwrap();
-    // Query latent and rows; queries, output, keys and values of 40 x 128; residual and copy.
-    let layer = 2 * (4_680 * (768 + 224 + 6 * 5120) + 512 * 5120);
-    assert_eq!(wide.pass_activations_bytes, layer + 4 * 4 * 16 * 3 * 60 * 104);
-    // Four pictures of 96 channels at full size: input, output and residual.
-    assert_eq!(whole.decode_activations_bytes, 2 * 3 * 4 * 96 * 480 * 832);
+fn a_worker_needs_only_its_own_parts_configuration() {
+    let whole = preset("wan-1.3b").unwrap();
+    let parts = Parts { text: false, layers: None, decoder: true };
+    let alone = Model { text_encoder: None, transformer: None, ..whole.clone() };
+
+    let alone = memory(&alone, &Load { parts: parts.clone(), video_frames: 3, ..load(0..30) });
+
+    assert_eq!(alone, memory(&whole, &Load { parts, ..load(0..30) }));
 }
 
 #[test]
-fn model_without_a_window_holds_no_cache_and_one_long_pass() {
+fn factors_are_half_as_wide_in_bf16_and_all_else_is_not() {
+    let model = preset("wan-14b").unwrap();
+    let engine = |layout| Load { engine: Engine { layout, ..BF16 }, ..load(0..40) };
+    let [narrow, wide] =
+        [Layout::bf16(), Layout::f32()].map(|layout| memory(&model, &engine(layout)).unwrap());
+
+    let extra =
+        |memory: Memory| 2 * narrow.shared.transformer_bytes - memory.shared.transformer_bytes;
+    // Time and patch embedding and the head stay in f32: 186 million numbers; norms and
+    // biases are few.
+    assert!((0.74e9..0.78e9).contains(&(extra(wide) as f64)), "{}", extra(wide));
+    assert_eq!(narrow.shared.text_projection_bytes, wide.shared.text_projection_bytes);
+    // 4,680 tokens: rows (two), queries of both attentions in f32; normed residual,
+    // queries, both attentions' outputs and 13,824 in bf16; the modulation of 3 frames.
+    let buffers = 4_680 * (4 * 4 * 5120 + 2 * (4 * 5120 + 13_824)) + 4 * 3 * 6 * 5120;
+    assert_eq!(narrow.per_job.pass_activations_bytes, buffers);
+}
+
+#[test]
+fn transformed_kernels_hold_sixteen_places_of_nine() {
+    let vae = preset("wan-1.3b").unwrap().vae.unwrap();
+    let [f32, bf16] =
+        [Layout::f32(), Layout::bf16()].map(|layout| decoder::weights_bytes(&vae, &layout));
+
+    // Nearly all of the 73 million numbers are in 3x3x3 kernels.
+    let expansion = f32 as f64 / (4.0 * 73_295_603.0);
+    assert!((1.7..16.0 / 9.0).contains(&expansion), "{expansion}");
+    assert!((1.0..1.1).contains(&(bf16 as f64 / (2.0 * 73_295_603.0))), "{bf16}");
+}
+
+#[test]
+fn decoder_holds_three_bordered_frames_of_every_causal_input() {
+    let small =
+        Vae { dim_mult: vec![1], temporal_downsample: vec![], res_units: 0, ..embedded_vae() };
+    let grid = Grid { rows: 3, columns: 4, frame_tokens: 0, patch_frames: 1 };
+
+    let held = decoder::volumes_bytes(&small, grid, &Layout::bf16());
+
+    // conv_in; two convolutions of three units and conv_out, over 6 x 6 pixels.
+    let pixels = 3 * 6 * 6 + 16;
+    assert_eq!(held, 2 * pixels * (12 + 7 * 16));
+}
+
+#[test]
+fn model_without_a_window_holds_one_slot_and_one_long_pass() {
     let mut model = preset("wan-1.3b").unwrap();
-    let chunked = memory(&model, &load(0..30)).unwrap();
+    let chunked = memory(&model, &load(0..30)).unwrap().per_job;
     model.transformer.as_mut().unwrap().window = None;
-    let whole = memory(&model, &load(0..30)).unwrap();
+    let engine = Engine { uncommitted_chunks_max: 0, ..BF16 };
+    let whole = memory(&model, &Load { engine, ..load(0..30) }).unwrap().per_job;
 
-    assert_eq!(whole.cache_slots_bytes, 0);
+    assert_eq!(whole.cache_slots_bytes, 21 * 1560 * 184_320);
     assert!(6 * chunked.pass_activations_bytes < whole.pass_activations_bytes);
 }
 
@@ -161,7 +212,7 @@ fn guidance_holds_the_cross_attention_of_two_prompts() {
     model.sampler.first_chunk.guidance = 2.5;
 
     let memory = memory(&model, &load(0..30)).unwrap();
-    assert_eq!(memory.cross_attention_bytes, 2 * 94_371_840);
+    assert_eq!(memory.per_job.cross_attention_bytes, 2 * 94_371_840);
 }
 
 #[test]
@@ -181,8 +232,9 @@ fn impossible_loads_are_named() {
 
 #[test]
 fn verdict_carries_the_numbers_and_the_advice() {
-    let memory = Memory { cache_slots_bytes: 6_000_000_000, ..EMPTY };
-    let memory = Memory { pass_activations_bytes: 500_000_000, ..memory }.totalled();
+    let (cache_slots_bytes, moment_bytes) = (6_000_000_000, 500_000_000);
+    let per_job = PerJob { cache_slots_bytes, moment_bytes, ..PerJob::default() };
+    let memory = Memory::new(Shared::default(), per_job);
     let budget = |available_bytes| Budget { available_bytes, headroom_bytes: 500_000_000 };
 
     assert_eq!(memory.fits(budget(7_000_000_000)), Ok(0));
@@ -216,11 +268,13 @@ proptest! {
         let (decoder_base_dim, z_dim, res_units) = (vae.0, vae.1, vae.2.min(20));
         model.vae = Some(Vae { decoder_base_dim, z_dim, res_units, ..small });
         model.sampler.first_chunk.guidance = if guided { 2.0 } else { 1.0 };
-        let element_bytes = ElementBytes { weights: element, cache: element, activations: element };
-        let load = Load { element_bytes, uncommitted_chunks_max, ..load(0..layers) };
+        let layout = Layout { factor_bytes: element, full_bytes: element, ..Layout::f32() };
+        let engine = Engine { layout, uncommitted_chunks_max, finished_chunks_max: element };
+        let load = Load { engine, ..load(0..layers) };
 
         if let Ok(memory) = memory(&model, &load) {
-            prop_assert!(memory.terms().iter().all(|(_, bytes)| *bytes <= memory.total_bytes));
+            let terms = memory.shared.terms().into_iter().chain(memory.per_job.terms());
+            prop_assert!(terms.into_iter().all(|(_, bytes)| bytes <= memory.total_bytes));
         }
     }
 }
@@ -228,18 +282,6 @@ proptest! {
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![Just(0), 1_usize..4096, Just(usize::MAX), Just(usize::MAX / 2)]
 }
-
-const EMPTY: Memory = Memory {
-    text_encoder_bytes: 0,
-    transformer_bytes: 0,
-    vae_decoder_bytes: 0,
-    cache_slots_bytes: 0,
-    cross_attention_bytes: 0,
-    vae_cache_bytes: 0,
-    pass_activations_bytes: 0,
-    decode_activations_bytes: 0,
-    total_bytes: 0,
-};
 
 /// The embedded model's attention.
 const MLA: Mla = Mla {
@@ -254,15 +296,8 @@ const MLA: Mla = Mla {
 };
 
 fn load(layers: Range<usize>) -> Load {
-    Load {
-        size: SIZE_480P,
-        layers,
-        text_encoder: true,
-        vae_decoder: true,
-        element_bytes: BF16,
-        uncommitted_chunks_max: 1,
-        video_frames: 21,
-    }
+    let parts = Parts { text: true, layers: Some(layers), decoder: true };
+    Load { parts, engine: BF16, size: SIZE_480P, video_frames: 21 }
 }
 
 fn grid_480p() -> Grid {

@@ -8,7 +8,8 @@
 //! Keys *and* values are counted for dense attention. What is saved concerns
 //! the cache of the self-attention only: cross-attention, VAE cache, weights
 //! and activations stand beside it and hardly change, which is why the total is
-//! printed too.
+//! printed too. What is held is this engine's, see [`Layout`]; what any engine
+//! must hold at least, as published code counts it, stands beside it by name.
 //!
 //! Sources of the numbers it must give for published shapes: arXiv:2605.30351,
 //! section 3; the tests repeat them.
@@ -20,9 +21,10 @@ use types::{Attention, Model, Transformer, Vae, Video, Window};
 
 use crate::{
     length::{self, Length, Rate},
-    memory::{self, CausalInput, ElementBytes, Grid, Load, Memory, Size},
+    memory::{self, CausalInput, Engine, Grid, Layout, Load, Memory, Parts, Size},
     presets,
     slots::{self, Slots},
+    units::sum,
 };
 
 /// Frames of Wan's own clip, 5 seconds: the length published cache sizes are
@@ -38,10 +40,8 @@ pub struct Request {
     pub size: Option<Size>,
     /// Attention to hold; `None` is the model's own.
     pub attention: Option<Kind>,
-    /// Sizes of stored numbers.
-    pub element_bytes: ElementBytes,
-    /// Chunks that may wait to be made durable, see [`Slots`].
-    pub uncommitted_chunks_max: u32,
+    /// The engine that makes it.
+    pub engine: Engine,
 }
 
 /// Kind of self-attention.
@@ -79,6 +79,8 @@ pub struct Report {
     pub window: Option<WindowFrames>,
     /// Sizes of stored numbers.
     pub element_bytes: ElementBytes,
+    /// The engine that is planned for.
+    pub engine: Engine,
     /// The model with dense attention; `null` if its heads allow none.
     pub dense: Option<Column>,
     /// The model with MLA; `null` if its heads allow none.
@@ -89,8 +91,28 @@ pub struct Report {
     pub saved: Option<Saved>,
     /// Everything held at once with the attention planned for.
     pub held: Memory,
-    /// What the streaming VAE decoder remembers.
+    /// The least that any streaming VAE decoder remembers.
     pub vae_cache: Vec<CausalInput>,
+    /// Bytes as published code counts them.
+    pub published: Published,
+}
+
+/// Bytes of one stored number, by where it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ElementBytes {
+    /// Weights of products.
+    pub weights: usize,
+    /// Cached rows, and the cross-attention's keys and values.
+    pub cache: usize,
+    /// The residual and sums; what enters a product is as wide as the weights.
+    pub activations: usize,
+}
+
+/// Bytes that any engine must hold at least, as published code counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// The VAE's causal cache: two frames per convolution, as wide as weights.
+    pub vae_cache_bytes: u64,
 }
 
 /// Frames that a chunk attends to, and the slots that hold them.
@@ -197,6 +219,7 @@ pub fn report(name: &str, model: &Model, request: &Request) -> Result<Report, Er
         Kind::Dense => (Some(own_column), twin_column),
         Kind::Mla => (twin_column, Some(own_column)),
     };
+    let vae_cache = memory::vae_cache(vae, grid);
     Ok(Report {
         model: name.to_owned(),
         own_attention,
@@ -208,13 +231,15 @@ pub fn report(name: &str, model: &Model, request: &Request) -> Result<Report, Er
         frame_tokens: grid.frame_tokens,
         layers: own.layers,
         window: own.window.map(|window| window_frames(window, request)).transpose()?,
-        element_bytes: request.element_bytes,
+        element_bytes: element_bytes(&request.engine.layout),
+        engine: request.engine,
         spans: context.spans(own.window, [dense.as_ref(), mla.as_ref()]),
         saved: dense.as_ref().zip(mla.as_ref()).and_then(|(dense, mla)| saved(dense, mla)),
         dense,
         mla,
         held,
-        vae_cache: memory::vae_cache(vae, grid),
+        published: published(&vae_cache, &request.engine.layout),
+        vae_cache,
     })
 }
 
@@ -245,19 +270,15 @@ impl<'a> Context<'a> {
 
     fn column(&self, transformer: &Transformer) -> Result<Column, Error> {
         let layers = 0..transformer.layers;
-        let element_bytes = self.request.element_bytes;
+        let model = Model { transformer: Some(transformer.clone()), ..self.model.clone() };
         let load = Load {
+            parts: Parts::whole(&model),
+            engine: self.request.engine,
             size: self.size,
-            layers: layers.clone(),
-            text_encoder: self.model.text_encoder.is_some(),
-            vae_decoder: true,
-            element_bytes,
-            uncommitted_chunks_max: self.request.uncommitted_chunks_max,
             video_frames: self.video_frames(),
         };
-        let model = Model { transformer: Some(transformer.clone()), ..self.model.clone() };
         let row_elements = memory::row_elements(transformer);
-        let row_bytes = (row_elements as u64).saturating_mul(element_bytes.cache as u64);
+        let row_bytes = (row_elements as u64).saturating_mul(load.engine.layout.cache_bytes as u64);
         Ok(Column {
             transformer_parameters: memory::parameters(transformer, layers).total(),
             row_elements,
@@ -291,6 +312,16 @@ impl<'a> Context<'a> {
     }
 }
 
+fn element_bytes(layout: &Layout) -> ElementBytes {
+    let Layout { factor_bytes, full_bytes, cache_bytes, .. } = *layout;
+    ElementBytes { weights: factor_bytes, cache: cache_bytes, activations: full_bytes }
+}
+
+fn published(vae_cache: &[CausalInput], layout: &Layout) -> Published {
+    let elements = sum(vae_cache.iter().map(CausalInput::elements));
+    Published { vae_cache_bytes: elements.saturating_mul(layout.factor_bytes as u64) }
+}
+
 fn kind(transformer: &Transformer) -> Kind {
     match transformer.attention {
         Attention::Dense => Kind::Dense,
@@ -300,7 +331,7 @@ fn kind(transformer: &Transformer) -> Kind {
 
 fn window_frames(window: Window, request: &Request) -> Result<WindowFrames, slots::Error> {
     let Window { sink, recent, chunk } = window;
-    let slots = Slots::new(window, request.uncommitted_chunks_max)?.count();
+    let slots = Slots::new(window, request.engine.uncommitted_chunks_max)?.count();
     Ok(WindowFrames { sink, recent, chunk, slots })
 }
 

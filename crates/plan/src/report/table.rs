@@ -1,9 +1,9 @@
 //! A report as text, for a terminal of 80 columns.
 
-use super::{Column, Kind, Report, Saved, Span, WindowFrames};
+use super::{Column, ElementBytes, Kind, Report, Saved, Span, WindowFrames};
 use crate::{
     length::Length,
-    memory::{ElementBytes, Size},
+    memory::{Memory, Size, Term},
     units::{Bytes, grouped},
 };
 
@@ -22,15 +22,38 @@ impl Report {
         lines.push(String::new());
 
         lines.push(line("held at once", ["dense", "mla"]));
-        let terms = [dense, mla].map(|column| column.map(|column| column.memory.terms()));
-        for (place, (name, _)) in self.held.terms().iter().enumerate() {
-            lines.push(bytes_line(name, terms.map(|terms| terms.map(|terms| terms[place].1))));
-        }
+        lines.extend(self.terms("weights, shared by all jobs", |memory| {
+            (memory.shared.terms().to_vec(), memory.shared_bytes)
+        }));
+        lines.extend(
+            self.terms("a job", |memory| (memory.per_job.terms().to_vec(), memory.per_job_bytes)),
+        );
         lines.push(bytes_line("total", both(|column| column.memory.total_bytes)));
+        lines.push(String::new());
+
+        lines.push(line("for comparison", ["dense", "mla"]));
+        let vae_cache = Some(self.published.vae_cache_bytes);
+        let least = [dense.and(vae_cache), mla.and(vae_cache)];
+        lines.push(bytes_line("VAE cache of 2 frames, as published", least));
         let parameters = both(|column| column.transformer_parameters).map(shown(grouped));
         lines.push(line("transformer parameters", parameters.each_ref().map(String::as_str)));
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// A group of terms under its name, and their sum.
+    fn terms(&self, name: &str, group: fn(&Memory) -> (Vec<Term>, u64)) -> Vec<String> {
+        let columns =
+            [&self.dense, &self.mla].map(|column| column.as_ref().map(|c| group(&c.memory)));
+        let (names, _) = group(&self.held);
+        let mut lines = vec![name.to_owned()];
+        for (place, (name, _)) in names.iter().enumerate() {
+            let bytes = columns.each_ref().map(|column| column.as_ref().map(|(t, _)| t[place].1));
+            lines.push(bytes_line(&format!("  {name}"), bytes));
+        }
+        let sums = columns.map(|column| column.map(|(_, sum)| sum));
+        lines.push(bytes_line("  together", sums));
+        lines
     }
 
     fn heading(&self) -> Vec<String> {
@@ -53,16 +76,14 @@ impl Report {
                 grouped(self.frame_tokens as u64),
             ),
             self.window_line(),
-            format!(
-                "bytes per number: weights {weights}, cache {cache}, activations {activations}"
-            ),
+            format!("bytes per number: factors {weights}, cache {cache}, all else {activations}"),
             String::new(),
         ]
     }
 
     fn window_line(&self) -> String {
         match self.window {
-            None => "no window: one pass sees the whole video, nothing is cached".to_owned(),
+            None => "no window: one pass sees the whole video, its rows take one slot".to_owned(),
             Some(WindowFrames { sink, recent, chunk, slots }) => format!(
                 "window: {sink} sink and {recent} recent frames besides the chunk of {chunk}; \
                  {slots} slots"

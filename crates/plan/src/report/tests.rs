@@ -17,8 +17,8 @@ fn videomla_report_prints_the_papers_numbers() {
         ("window and chunk, 10 frames", "2.88 GB", "210 MB"),
         ("clip of Wan, 21 frames", "6.04 GB", "440 MB"),
         ("whole history, 240 frames", "69.0 GB", "5.03 GB"),
-        ("cross-attention", "94.4 MB", "94.4 MB"),
-        ("VAE cache", "1.89 GB", "1.89 GB"),
+        ("  cross-attention", "94.4 MB", "94.4 MB"),
+        ("VAE cache of 2 frames, as published", "1.89 GB", "1.89 GB"),
         ("transformer parameters", "1,418,996,800", "1,303,042,240"),
     ] {
         assert!(table.contains(&line(name, [dense, mla])), "{name} is not right in\n{table}");
@@ -46,7 +46,7 @@ fn wan_window_of_21_frames_includes_the_chunk() {
     let window = Span { name: "window and chunk", frames: 21, dense_bytes, mla_bytes };
     assert!(report.spans.contains(&window), "{:?}", report.spans);
     // One slot to roll back to and one in generation beside six of the window.
-    assert_eq!(report.held.cache_slots_bytes, 8 * 3 * 1560 * 184_320);
+    assert_eq!(report.held.per_job.cache_slots_bytes, 8 * 3 * 1560 * 184_320);
 }
 
 #[test]
@@ -67,8 +67,9 @@ fn model_without_a_window_is_told_so() {
     let report = report("teacher", &model, &request(81.0 / 16.0, None)).unwrap();
 
     assert_eq!((report.window, report.length.chunks, report.length.frames), (None, 1, 21));
-    assert_eq!(report.held.cache_slots_bytes, 0);
-    assert!(report.table().contains("nothing is cached"));
+    // One slot, and one to roll back to.
+    assert_eq!(report.held.per_job.cache_slots_bytes, 2 * 21 * 1560 * 184_320);
+    assert!(report.table().contains("its rows take one slot"));
 }
 
 #[test]
@@ -95,6 +96,9 @@ fn json_has_exact_bytes() {
     assert_eq!(json["spans"][1]["mla_bytes"], 7 * 1560 * 13_440);
     assert_eq!(json["mla"]["memory"]["cross_attention_bytes"], 94_371_840);
     assert_eq!(json["vae_cache"][1]["convolutions"], 11);
+    assert_eq!(json["published"]["vae_cache_bytes"], 2 * 944_286_720_u64);
+    let (memory, sum) = (&json["held"], |name: &str| json["held"][name].as_u64().unwrap());
+    assert_eq!(memory["total_bytes"], sum("shared_bytes") + sum("per_job_bytes"));
     let percent = json["saved"]["percent"].as_f64().unwrap();
     assert!((percent - 100.0 * (1.0 - 224.0 / 3072.0)).abs() < 1e-9);
 }
@@ -111,8 +115,9 @@ fn plan(name: &str, seconds: f64, attention: Option<Kind>) -> Report {
     report(name, &preset(name).unwrap(), &request(seconds, attention)).unwrap()
 }
 
-/// A request for bf16 throughout, one chunk to roll back.
+/// A request for bf16 factors, one chunk to roll back.
 fn request(seconds: f64, attention: Option<Kind>) -> Request {
-    let element_bytes = ElementBytes { weights: 2, cache: 2, activations: 2 };
-    Request { seconds, size: None, attention, element_bytes, uncommitted_chunks_max: 1 }
+    let engine =
+        Engine { layout: Layout::bf16(), uncommitted_chunks_max: 1, finished_chunks_max: 2 };
+    Request { seconds, size: None, attention, engine }
 }
