@@ -65,9 +65,21 @@ impl Mla {
         };
         Ok(Self { shape, path, up })
     }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        match &self.up {
+            Up::F32(up) => up.bytes(),
+            Up::Bf16(up) => up.bytes(),
+        }
+    }
 }
 
 impl<E: Element> Projections<E> {
+    fn bytes(&self) -> u64 {
+        self.key.iter().chain(&self.value).map(Panels::bytes).sum()
+    }
+
     fn pack(
         shape: MlaShape,
         path: MlaPath,
