@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use backend::Cpu;
 use checkpoint::{Checkpoint, Ema, Source, manifest};
 
 /// Lines of a source file, tests excluded; a longer one usually holds two ideas.
@@ -84,26 +83,6 @@ fn the_plan_counts_the_parameters_that_the_files_hold() {
     assert_eq!(plan::memory::vae_decoder_parameters(&vae), listed);
     let listed = manifest::parameters(&manifest::text_encoder(&text));
     assert_eq!(plan::memory::text_encoder_parameters(&text), listed);
-}
-
-#[test]
-fn the_planned_cache_is_the_one_that_is_held() {
-    use backend::Backend;
-    let cpu = Cpu::f32(1);
-    let source = Source::embedded(filmloom_mini::FILES);
-    let checkpoint = Checkpoint::open(source, Ema::Prefer).expect("the embedded model is whole");
-    let opened = checkpoint.open_transformer(Some(0..2)).expect("two layers");
-    let config = opened.config.clone();
-    let grid = model::transformer::TokenGrid { frames: 3, rows: 8, columns: 8 };
-    let path = model::transformer::cheaper_path(&config, grid.tokens(), 24 * grid.frame_tokens());
-    let class = cpu.class().activation();
-    let stage =
-        model::transformer::Stage::load(cpu.into(), opened.config, &opened.tensors, 0..2, path)
-            .expect("the layers load");
-    let job = stage.open(grid, 0).expect("a job opens");
-    let frame = plan::memory::Grid { rows: 16, columns: 16, frame_tokens: 64, patch_frames: 1 };
-    let elements = plan::memory::cache_elements(&config, frame, 2, 24);
-    assert_eq!(job.cache_bytes(), elements * class.bytes() as u64);
 }
 
 fn root() -> PathBuf {

@@ -133,8 +133,11 @@ fn a_film_of_the_embedded_model_holds_what_is_planned() {
         film.next_chunk(&mut |_| ()).unwrap();
 
         // Finished chunks are the caller's, and not on the device.
-        let planned = planned.per_job_bytes - planned.per_job.finished_chunks_bytes;
-        close("film", planned, engine.backend().peak() - shared);
+        let planned_film = planned.per_job_bytes - planned.per_job.finished_chunks_bytes;
+        close("film", planned_film, engine.backend().peak() - shared);
+        // Between two chunks there is what stays, to the byte.
+        let stays = planned_film - planned.per_job.moment_bytes;
+        assert_eq!(stays, engine.backend().held() - shared);
     }
 }
 
