@@ -76,8 +76,12 @@ fn the_plan_counts_the_parameters_that_the_files_hold() {
         model.vae.expect("a VAE"),
         model.text_encoder.expect("a text encoder"),
     );
+    for layers in [0..transformer.layers, 0..3, 3..4, 4..transformer.layers] {
+        let listed = manifest::parameters(&manifest::transformer(&transformer, layers.clone()));
+        assert_eq!(plan::memory::parameters(&transformer, layers).stage(), listed);
+    }
+    let listed = manifest::parameters(&manifest::whole_transformer(&transformer));
     let layers = 0..transformer.layers;
-    let listed = manifest::parameters(&manifest::transformer(&transformer, layers.clone()));
     assert_eq!(plan::memory::parameters(&transformer, layers).total(), listed);
     let listed = manifest::parameters(&manifest::vae_decoder(&vae));
     assert_eq!(plan::memory::vae_decoder_parameters(&vae), listed);

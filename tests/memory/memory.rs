@@ -7,13 +7,13 @@ mod device;
 
 use std::sync::Arc;
 
-use backend::{Backend, Cpu, Dtype};
+use backend::{Backend, Cpu, Dtype, Tensor};
 use checkpoint::{Checkpoint, Ema, Source, Tensors, manifest};
 use model::{
     Engine, History, Request,
     sampler::{Noise, Sampler},
     text::Encoder,
-    transformer::{Branch, Scratch, Stage, TokenGrid, cheaper_path},
+    transformer::{Branch, Scratch, Stage, TextProjection, TokenGrid, cheaper_path},
     vae::Decoder,
 };
 use plan::{
@@ -40,9 +40,11 @@ fn weights_are_held_as_planned() {
             let encoder = encoder(&device, text);
             close("text encoder", planned.text_encoder_bytes, device.held());
             drop(encoder);
+            let projection = projection(&device, transformer);
+            close("text projection", planned.text_projection_bytes, device.held());
+            drop(projection);
             let stage = stage(&device, transformer, &grid(&model));
-            let both = planned.transformer_bytes + planned.text_projection_bytes;
-            close("transformer", both, device.held());
+            close("transformer", planned.transformer_bytes, device.held());
             drop(stage);
             let decoder = decoder(&device, vae);
             assert_eq!(planned.vae_decoder_bytes, device.held(), "decoder of {vae:?}");
@@ -65,8 +67,11 @@ fn caches_and_buffers_are_held_as_planned() {
             let mut job = stage.open(grid, 0).unwrap();
             assert_eq!(planned.cache_slots_bytes, job.cache_bytes());
             let before = device.held();
+            let dtype = device.class().activation();
+            let context = device.zeros(transformer.text_len, transformer.dim, dtype).unwrap();
+            let before = before + Tensor::bytes(&context);
             for branch in [Branch::Conditional, Branch::Unconditional] {
-                stage.set_prompt(&mut job, branch, &rows(&device, transformer)).unwrap();
+                stage.set_context(&mut job, branch, &context).unwrap();
             }
             assert_eq!(planned.cross_attention_bytes, device.held() - before);
             let before = device.held();
@@ -88,13 +93,15 @@ fn no_moment_of_a_video_holds_more_than_planned() {
             let (transformer, vae, text) = parts(&model);
             let (grid, frame) = (grid(&model), frame(&model));
             let encoder = encoder(&device, text);
+            let projection = projection(&device, transformer);
             let stage = stage(&device, transformer, &grid);
             let decoder = decoder(&device, vae);
             let mut job = stage.open(grid, 0).unwrap();
             for branch in [Branch::Conditional, Branch::Unconditional] {
                 let ids = vec![1; transformer.text_len];
                 drop(encoder.encode(&ids, &vec![true; ids.len()]).unwrap());
-                stage.set_prompt(&mut job, branch, &rows(&device, transformer)).unwrap();
+                let context = projection.context(&*device, &rows(&device, transformer)).unwrap();
+                stage.set_context(&mut job, branch, &context).unwrap();
             }
             let mut sampler = Sampler::new(&stage, job, Noise::Seed(1)).unwrap();
             let mut stream = decoder.stream(&*device, frame.rows, frame.columns).unwrap();
@@ -186,6 +193,11 @@ fn rows(device: &Device, transformer: &Transformer) -> <Device as Backend>::Tens
 fn encoder(device: &Arc<Device>, config: &TextEncoder) -> Encoder<Device> {
     let tensors = Tensors::random(manifest::text_encoder(config), 1);
     Encoder::load(Arc::clone(device), config.clone(), &tensors).unwrap()
+}
+
+fn projection(device: &Arc<Device>, config: &Transformer) -> TextProjection<Device> {
+    let tensors = Tensors::random(manifest::text_projection(config), 1);
+    TextProjection::load(&**device, config, &tensors).unwrap()
 }
 
 fn stage(device: &Arc<Device>, config: &Transformer, grid: &TokenGrid) -> Stage<Device> {

@@ -229,7 +229,8 @@ impl Checkpoint {
         }
     }
 
-    /// The transformer with the tensors of `layers` (`None`: all), checked.
+    /// The transformer with the tensors of `layers`, checked; with `None`, of all
+    /// layers and the text projection.
     ///
     /// # Errors
     ///
@@ -237,12 +238,16 @@ impl Checkpoint {
     pub fn open_transformer(&self, layers: Option<Range<usize>>) -> Result<Opened<Transformer>> {
         let (config, family, overrides) = self.resolve_transformer()?;
         let place = self.place(Part::Transformer)?;
-        let layers = layers.unwrap_or(0..config.layers);
-        if layers.is_empty() || config.layers < layers.end {
-            let file = self.source.display(place.config.as_deref().unwrap_or_default());
-            let (start, end) = (layers.start, layers.end);
-            return Err(Error::Layers { file, start, end, layers: config.layers });
-        }
+        let whole = manifest::whole_transformer(&config);
+        let needed = match layers {
+            None => whole.clone(),
+            Some(layers) if layers.is_empty() || config.layers < layers.end => {
+                let file = self.source.display(place.config.as_deref().unwrap_or_default());
+                let (start, end) = (layers.start, layers.end);
+                return Err(Error::Layers { file, start, end, layers: config.layers });
+            }
+            Some(layers) => manifest::transformer(&config, layers),
+        };
         let weights = self.weights(place)?;
         let naming = Naming::of_transformer(&weights.tensors);
         let mut warnings = Vec::new();
@@ -254,8 +259,8 @@ impl Checkpoint {
         };
         warnings.extend(latent::describe(&recipes));
         let tensors = Tensors::stored(Stored { part: Part::Transformer, weights, naming, recipes });
-        tensors.check(&manifest::transformer(&config, layers))?;
-        let surplus = tensors.check_surplus(&manifest::transformer(&config, 0..config.layers));
+        tensors.check(&needed)?;
+        let surplus = tensors.check_surplus(&whole);
         tolerate(surplus, family != Family::Filmloom, &mut warnings)?;
         Ok(Opened { config, tensors, warnings })
     }

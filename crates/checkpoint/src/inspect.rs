@@ -178,9 +178,7 @@ impl Checkpoint {
             Part::Transformer => self.fill(
                 &mut report,
                 self.transformer(),
-                |config| {
-                    (transformer_sizes(config), manifest::transformer(config, 0..config.layers))
-                },
+                |config| (transformer_sizes(config), manifest::whole_transformer(config)),
                 || self.open_transformer(None).map(|opened| opened.warnings),
             ),
             Part::Vae => self.fill(

@@ -29,9 +29,9 @@ pub fn parameters(manifest: &[(String, Vec<usize>)]) -> u64 {
 
 /// Tensors of a stage that holds `layers` of a transformer.
 ///
-/// The time embedding is part of every stage, the patch and text embeddings of
-/// the one that holds layer 0, the head of the one that holds the last layer.
-/// Layers past the end of the model are left out.
+/// The time embedding is part of every stage, the patch embedding of the one that
+/// holds layer 0, the head of the one that holds the last layer. Layers past the
+/// end of the model are left out.
 pub fn transformer(config: &Transformer, layers: Range<usize>) -> Manifest {
     let dim = config.dim;
     let patch: usize = config.patch.iter().product();
@@ -40,8 +40,6 @@ pub fn transformer(config: &Transformer, layers: Range<usize>) -> Manifest {
         let [frames, rows, columns] = config.patch;
         let shape = [dim, config.in_channels, frames, rows, columns];
         list.add_with_bias("patch_embedding", &shape);
-        list.add_with_bias("text_embedding.0", &[dim, config.text_dim]);
-        list.add_with_bias("text_embedding.2", &[dim, dim]);
     }
     list.add_with_bias("time_embedding.0", &[dim, config.freq_dim]);
     list.add_with_bias("time_embedding.2", &[dim, dim]);
@@ -54,6 +52,20 @@ pub fn transformer(config: &Transformer, layers: Range<usize>) -> Manifest {
         list.add_with_bias("head.head", &[config.out_channels * patch, dim]);
     }
     list.0
+}
+
+/// Tensors of the projection from text to what the layers attend to. They stand
+/// in the transformer's files, but belong to whoever encodes the text.
+pub fn text_projection(config: &Transformer) -> Manifest {
+    let mut list = List::default();
+    list.add_with_bias("text_embedding.0", &[config.dim, config.text_dim]);
+    list.add_with_bias("text_embedding.2", &[config.dim, config.dim]);
+    list.0
+}
+
+/// Tensors of a whole transformer: all layers, and the text projection.
+pub fn whole_transformer(config: &Transformer) -> Manifest {
+    [text_projection(config), transformer(config, 0..config.layers)].concat()
 }
 
 /// Tensors of a layer's latent self-attention, without the layer's prefix.

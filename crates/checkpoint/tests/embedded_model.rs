@@ -51,7 +51,7 @@ fn the_embedded_model_holds_what_its_configuration_calls_for() {
         assert_eq!(warnings, &[""; 0]);
     }
     // The count is the model card's.
-    let all = manifest::transformer(&transformer.config, 0..8);
+    let all = manifest::whole_transformer(&transformer.config);
     assert_eq!(manifest::parameters(&all), 18_339_056);
     for (name, shape) in &all {
         let tensor = transformer.tensors.get(name, shape).unwrap();

@@ -171,7 +171,7 @@ fn weights(matrices: &Matrices, config: &Value) -> Vec<u8> {
     let checkpoint = Checkpoint::open(Source::memory(only), Ema::Prefer).expect("a part is there");
     let resolved = checkpoint.transformer().expect("the configuration is sound");
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (name, shape) in manifest::transformer(&resolved, 0..1) {
+    for (name, shape) in manifest::whole_transformer(&resolved) {
         let replaced = name.contains("self_attn") && shape.len() == 2;
         if !replaced {
             let bytes = vec![0; 4 * shape.iter().product::<usize>()];

@@ -16,7 +16,7 @@ use crate::{
     Error, Event,
     sampler::{Noise, Sampler},
     text::{Encoder, Tokenizer, Tokens, clean_prompt},
-    transformer::{Branch, Stage, TokenGrid, cheaper_path},
+    transformer::{Branch, Stage, TextProjection, TokenGrid, cheaper_path},
     vae::{Decoder, Pictures, Stream},
 };
 
@@ -28,6 +28,7 @@ pub struct Engine<B: Backend> {
     vae: Vae,
     tokenizer: Tokenizer,
     text: Encoder<B>,
+    projection: TextProjection<B>,
     stage: Stage<B>,
     decoder: Decoder<B>,
     warnings: Vec<String>,
@@ -146,6 +147,7 @@ impl<B: Backend> Engine<B> {
         let warnings = [assumed, text.warnings, transformer.warnings, vae.warnings].concat();
         Ok(Self {
             text: Encoder::load(Arc::clone(&backend), text.config, &text.tensors)?,
+            projection: TextProjection::load(&*backend, &transformer.config, &transformer.tensors)?,
             stage: Stage::load(
                 Arc::clone(&backend),
                 transformer.config,
@@ -223,7 +225,7 @@ impl<B: Backend> Engine<B> {
 
     /// What the transformer attends to for a prompt.
     fn context(&self, tokens: &Tokens) -> Result<B::Tensor, Error> {
-        self.stage.context(&self.text.rows_for_prompt(tokens)?)
+        self.projection.context(&*self.backend, &self.text.rows_for_prompt(tokens)?)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Engine, Error, Request,
     sampler::{Noise, Sampler},
     text::Encoder,
-    transformer::{Branch, PassKind, Stage, TokenGrid, cheaper_path},
+    transformer::{Branch, PassKind, Stage, TextProjection, TokenGrid, cheaper_path},
     vae::Decoder,
 };
 
@@ -235,10 +235,12 @@ pub fn transformer<B: Backend>(
     let keys = config.window.map_or(frames, |window| window.frames_max()) * grid.frame_tokens();
     let path = input.path.unwrap_or_else(|| cheaper_path(&config, grid.tokens(), keys));
     let layers = 0..config.layers;
+    let projection = TextProjection::load(&*backend, &config, &opened.tensors)?;
     let stage = Stage::load(backend, config, &opened.tensors, layers, path)?;
     let mut job = stage.open(grid, 0)?;
     let backend = stage.backend();
-    let context = stage.context(&upload_context(backend, stage.config(), &input.context)?)?;
+    let text = upload_context(backend, stage.config(), &input.context)?;
+    let context = projection.context(backend, &text)?;
     stage.set_context(&mut job, Branch::Conditional, &context)?;
     let mut sampler = Sampler::new(&stage, job, Noise::Given(Vec::new()))?;
 

@@ -4,6 +4,7 @@
 //! time and velocity are where rounding would show.
 
 use backend::{Backend, Dtype, Epilogue, PatchGrid, ScaleShift, Tensor};
+use checkpoint::Tensors;
 use types::Transformer;
 
 use crate::{
@@ -107,26 +108,47 @@ fn sinusoid(time: f32, width: usize) -> Vec<f32> {
     cosines.chain((0..half).map(|i| narrow(libm::sin(angle(i))))).collect()
 }
 
-/// Text encoder rows to the context of the cross-attention.
+/// Text encoder rows to the context of the cross-attention. It stands with the
+/// text encoder: the context is made once and travels to every stage.
 #[derive(Debug)]
-pub(super) struct TextProjection<B: Backend> {
+pub struct TextProjection<B: Backend> {
     first: B::Linear,
     second: B::Linear,
+    text_len: usize,
+    text_dim: usize,
     dim: usize,
 }
 
 impl<B: Backend> TextProjection<B> {
-    pub(super) fn load(loader: &Loader<'_, B>, config: &Transformer) -> Result<Self, Error> {
-        let Transformer { dim, text_dim, .. } = *config;
+    /// Loads the projection from the transformer's tensors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] if a tensor is missing or has another shape,
+    /// [`Error::Backend`] if the device has no room.
+    pub fn load(backend: &B, config: &Transformer, tensors: &Tensors) -> Result<Self, Error> {
+        let loader = Loader::new(backend, tensors);
+        let Transformer { dim, text_dim, text_len, .. } = *config;
         Ok(Self {
             first: loader.linear("text_embedding.0", dim, text_dim, true, Full)?,
             second: loader.linear("text_embedding.2", dim, dim, true, Full)?,
+            text_len,
+            text_dim,
             dim,
         })
     }
 
-    /// `[text_len, text_dim]` to `[text_len, dim]` in the activation dtype.
-    pub(super) fn project(&self, backend: &B, rows: &B::Tensor) -> Result<B::Tensor, Error> {
+    /// What the layers attend to for a prompt, `[rows, dim]` in the activation
+    /// dtype. `rows` are the text encoder's, f32 `[text_len, text_dim]`, zero
+    /// after the prompt's end. All rows are attended to; a model is trained for
+    /// `text_len` of them, but any number can be given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the rows are not the model's, [`Error::Backend`] if
+    /// the device has no room.
+    pub fn context(&self, backend: &B, rows: &B::Tensor) -> Result<B::Tensor, Error> {
+        super::check_rows("text rows", rows, [self.text_len, self.text_dim])?;
         let mut inner = backend.zeros(rows.rows(), self.dim, Dtype::F32)?;
         backend.linear(rows, &self.first, Epilogue::Gelu, &mut inner);
         let mut context = backend.zeros(rows.rows(), self.dim, backend.class().activation())?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  frames --patch embedding--> hidden --layer--> hidden ... --head--> velocity
-//!    text --text embedding--> context, once per prompt, for every layer
+//!    text --text projection--> context, once per prompt, for the layers of all stages
 //!             first stage               any stage              last stage
 //! ```
 //!
@@ -34,11 +34,12 @@ use crate::{
     Error,
     load::Loader,
     transformer::{
-        embed::{Head, PatchEmbedding, TextProjection, TimeEmbedding},
+        embed::{Head, PatchEmbedding, TimeEmbedding},
         layer::{Attended, Layer},
     },
 };
 
+pub use embed::TextProjection;
 pub use job::{Branch, Job, TokenGrid};
 pub use layer::Scratch;
 
@@ -49,16 +50,9 @@ pub struct Stage<B: Backend> {
     config: Arc<Transformer>,
     range: Range<usize>,
     time: TimeEmbedding<B>,
-    entry: Option<Entry<B>>,
+    entry: Option<PatchEmbedding<B>>,
     layers: Vec<Layer<B>>,
     exit: Option<Head<B>>,
-}
-
-/// What only the stage of layer 0 has.
-#[derive(Debug)]
-struct Entry<B: Backend> {
-    patches: PatchEmbedding<B>,
-    text: TextProjection<B>,
 }
 
 /// One run of a chunk through a stage. What it runs under is the job's: its
@@ -136,10 +130,7 @@ impl<B: Backend> Stage<B> {
             .map(|layer| Layer::load(&loader, &*backend, &config, layer, path))
             .collect::<Result<_, _>>()?;
         let entry = match range.start {
-            0 => Some(Entry {
-                patches: PatchEmbedding::load(&loader, &config)?,
-                text: TextProjection::load(&loader, &config)?,
-            }),
+            0 => Some(PatchEmbedding::load(&loader, &config)?),
             _ => None,
         };
         let exit = match range.end == config.layers {
@@ -199,26 +190,8 @@ impl<B: Backend> Stage<B> {
         Job::new(&*self.backend, &self.config, self.range(), grid, slots)
     }
 
-    /// What the layers of every stage attend to for a prompt, `[rows, dim]` in
-    /// the activation dtype; for the stage of layer 0. `rows` are the text
-    /// encoder's, f32 `[text_len, text_dim]`, zero after the prompt's end. All
-    /// rows are attended to; a model is trained for `text_len` of them, but any
-    /// number can be given.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Shape`] if the rows are not the model's, [`Error::Layers`] on
-    /// another stage, [`Error::Backend`] if the device has no room.
-    pub fn context(&self, rows: &B::Tensor) -> Result<B::Tensor, Error> {
-        check_rows("text rows", rows, [self.config.text_len, self.config.text_dim])?;
-        match &self.entry {
-            Some(entry) => entry.text.project(&*self.backend, rows),
-            None => Err(Error::Layers { layers: 0..1, stage: self.range() }),
-        }
-    }
-
-    /// Gives a branch of the job its prompt, as [`Stage::context`] made it here
-    /// or elsewhere.
+    /// Gives a branch of the job its prompt, as
+    /// [`TextProjection::context`] made it, here or elsewhere.
     ///
     /// # Errors
     ///
@@ -289,7 +262,7 @@ impl<B: Backend> Stage<B> {
                 if expected != found {
                     return Err(Error::Shape { what: "frame tensors", expected, found });
                 }
-                entry.patches.embed(&*self.backend, frames, patches)
+                entry.embed(&*self.backend, frames, patches)
             }
             (Input::Hidden(hidden), None) => {
                 let expected = vec![grid.tokens(), self.config.dim];
