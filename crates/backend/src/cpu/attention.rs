@@ -8,6 +8,10 @@
 //! at the end: outputs / sum
 //! ```
 //!
+//! Where several tasks share a head, its tiles of keys and values are made once,
+//! for a wave of heads at a time, which bounds the memory; else a task makes each
+//! tile when its turn comes.
+//!
 //! What differs between the three kinds is where a tile's keys and values come
 //! from, and what a query is ([`source`]):
 //!
@@ -20,31 +24,37 @@
 //! Exactness: a query's result depends on the order of its keys and on the
 //! tile size, a constant; not on which task or thread it fell to.
 
+mod mla;
 mod source;
+mod tile;
 
 use std::ops::Range;
 
 use crate::{
     cpu::{
         Cpu,
-        attention::source::{Kind, Tile},
+        attention::{mla::Weighted, source::Kind, tile::Tile},
         lanes,
         level::{Usable, multiversion},
         math,
         memory::Aligned,
         panel::Panels,
-        tensor::{Matrix, Parts, Stored},
+        tensor::{Matrix, Parts},
         tile::{COLUMNS, Element, Factors, Line, ROWS_MAX, Sums, multiply},
     },
     seam::{Dtype, Heads, Keys, Tensor},
 };
 
-pub use source::Mla;
+pub use mla::Mla;
 
 /// Keys of a tile. A constant of the numeric class: changing it changes bits.
 const TILE_KEYS: usize = 128;
 /// Tiles of queries of a task, unless more tasks are needed to occupy the threads.
 const TASK_TILES_MAX: usize = 40;
+/// Tasks per thread of a wave of heads, so that threads end at about one time.
+const WAVE_TASKS: usize = 4;
+/// Bytes of keys and values that a wave holds, unless one head has more.
+const WAVE_BYTES_MAX: usize = 64 << 20;
 
 /// See [`crate::Backend::attend`].
 pub(super) fn attend(
@@ -60,43 +70,77 @@ pub(super) fn attend(
     }
 }
 
-fn run<E: Stored + source::Weighted>(
+fn run<E: Weighted>(
     cpu: &Cpu,
     queries: &Matrix,
     heads: &Heads<'_, Cpu>,
     keys: &Keys<'_, Cpu>,
     out: &mut Matrix,
 ) {
-    let kind = Kind::<E>::new(cpu, heads, keys);
+    let kind = Kind::<E>::new(heads, keys);
     let tokens = queries.rows();
     assert_eq!(queries.columns(), kind.heads() * kind.query_width(), "queries of all heads");
     assert_eq!((out.rows(), out.columns()), (tokens, kind.heads() * kind.value_width()), "outputs");
-    let shared = kind.shared_tiles(cpu);
 
     let tasks_per_head = (2 * cpu.pool.threads()).div_ceil(kind.heads());
     let height = E::tile_rows(cpu.level);
     let task_rows = tokens.div_ceil(tasks_per_head).next_multiple_of(height);
     let task_rows = task_rows.min(TASK_TILES_MAX * height);
     let splits = tokens.div_ceil(task_rows);
-    let queries = E::of(queries);
-    let target = Parts::new(E::of_mut(out));
-    cpu.pool.run(kind.heads() * splits, &|task| {
-        let (head, split) = (task / splits, task % splits);
+    let (queries, target) = (E::of(queries), Parts::new(E::of_mut(out)));
+    let attend = |head: usize, split: usize, made: Option<&[Tile<E>]>| {
         let rows = split * task_rows..tokens.min((split + 1) * task_rows);
         let mut state = State::<E>::new(&kind, cpu.level, queries, head, rows.clone());
-        let mut scratch = Tile::empty();
+        let mut own = Tile::empty();
         for index in 0..kind.tiles() {
-            let tile = match &shared {
+            let tile = match made {
                 Some(tiles) => &tiles[index],
                 None => {
-                    kind.fill(cpu.level, head, index, &mut scratch);
-                    &scratch
+                    kind.fill(cpu.level, head, index, &mut own);
+                    &own
                 }
             };
             state.attend(cpu.level, tile);
         }
         state.finish(&kind, cpu.level, head, rows, &target);
-    });
+    };
+    if splits == 1 && !kind.has_shared_tiles() {
+        cpu.pool.run(kind.heads(), &|head| attend(head, 0, None));
+    } else {
+        in_waves(cpu, &kind, splits, &|head, split, tiles| attend(head, split, Some(tiles)));
+    }
+}
+
+/// What a task does: with a head, a part of its queries, and the head's tiles.
+type Attend<'a, E> = dyn Fn(usize, usize, &[Tile<E>]) + Sync + 'a;
+
+/// Makes the tiles of some heads, once for all tasks that need them, lets those
+/// tasks `attend(head, split, tiles)`, and goes on to the next heads.
+fn in_waves<E: Weighted>(cpu: &Cpu, kind: &Kind<'_, E>, splits: usize, attend: &Attend<'_, E>) {
+    let (heads, count) = (kind.heads(), kind.tiles());
+    let (wave, sets) = match kind.has_shared_tiles() {
+        true => (heads, 1),
+        false => {
+            let occupied = (WAVE_TASKS * cpu.pool.threads()).div_ceil(splits);
+            let wave = occupied.min(WAVE_BYTES_MAX / kind.head_bytes().max(1)).clamp(1, heads);
+            (wave, wave)
+        }
+    };
+    let mut tiles: Vec<Tile<E>> = (0..sets * count).map(|_| Tile::empty()).collect();
+    for first in (0..heads).step_by(wave) {
+        let wave = wave.min(heads - first);
+        let parts = Parts::new(&mut tiles);
+        cpu.pool.run(sets.min(wave) * count, &|task| {
+            // SAFETY: every tile is one task's.
+            let tile = unsafe { parts.part(task..task + 1) };
+            kind.fill(cpu.level, first + task / count, task % count, &mut tile[0]);
+        });
+        cpu.pool.run(wave * splits, &|task| {
+            let (head, split) = (task / splits, task % splits);
+            let tiles = &tiles[head.min(sets - 1) * count..][..count];
+            attend(first + head, split, tiles);
+        });
+    }
 }
 
 /// The running softmax of some queries of one head.
@@ -115,7 +159,7 @@ struct State<E> {
     weights: Aligned<E>,
 }
 
-impl<E: Stored + source::Weighted> State<E> {
+impl<E: Weighted> State<E> {
     fn new(
         kind: &Kind<'_, E>,
         level: Usable,
@@ -138,8 +182,9 @@ impl<E: Stored + source::Weighted> State<E> {
     }
 
     fn attend(&mut self, level: Usable, tile: &Tile<E>) {
-        // Whole panels of keys, so that a product's steps are long ones; keys
-        // that do not exist have no weight.
+        // Whole panels of keys, so that a product's steps are long ones. Keys that
+        // do not exist weigh 2^-126, the least that `exp2` gives, and their values
+        // are zero.
         let padded = tile.keys.next_multiple_of(COLUMNS);
         let rows = self.sums.len();
         for first in (0..rows).step_by(E::tile_rows(level)) {
@@ -250,7 +295,7 @@ multiversion! {
 }
 
 /// `out[rows] = a x panels`, rounded; rows of `a` are `row_stride` apart.
-fn product<E: Element + source::Weighted>(
+fn product<E: Element>(
     level: Usable,
     a: &[E],
     row_stride: usize,
