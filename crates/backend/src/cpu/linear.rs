@@ -4,8 +4,8 @@
 //! panel (48 KB at 384 inputs in f32) stays in the second-level cache while the
 //! rows pass by, and the sums of a tile never leave registers and a 4 KB
 //! buffer before the epilogue has run. No blocking over `k` is needed for the
-//! widths of these models: the tile reads its panel front to back, at a
-//! hundredth of what the cache delivers.
+//! widths of these models: the tile reads its panel front to back, and at 1536
+//! inputs it is no slower than at 384 (`examples/bench_linear.rs`).
 
 mod epilogue;
 
@@ -20,8 +20,10 @@ use crate::{
     seam::{Dtype, Epilogue, Error, Tensor, Weight},
 };
 
-/// Tiles of a task, one under the other.
-const BLOCK_TILES: usize = 20;
+/// Tiles of a task, one under the other, at the most.
+const BLOCK_TILES_MAX: usize = 20;
+/// Tasks per thread, at the least, if there are tiles enough.
+const THREAD_TASKS: usize = 2;
 
 /// Packed weights and bias.
 #[derive(Debug)]
@@ -111,7 +113,9 @@ fn product<E: Element>(
     assert_eq!((out.rows(), out.columns()), (rows, n), "output of a linear layer");
     let finish = Finish::new(cpu.level, epilogue, out);
     let height = E::tile_rows(cpu.level);
-    let block_rows = BLOCK_TILES * height;
+    let tiles = rows.div_ceil(height);
+    let blocks = (THREAD_TASKS * cpu.threads()).div_ceil(panels.count());
+    let block_rows = tiles.div_ceil(blocks).clamp(1, BLOCK_TILES_MAX) * height;
     let blocks = rows.div_ceil(block_rows);
     cpu.pool.run(blocks * panels.count(), &|task| {
         let (block, panel) = (task / panels.count(), task % panels.count());
