@@ -4,8 +4,8 @@ use crate::{
     cpu::{
         Cpu,
         level::multiversion,
-        tensor::{Data, Matrix, Parts},
-        tile::Element,
+        rows,
+        tensor::{Matrix, Parts},
     },
     philox::Draw,
     seam::{PatchGrid, Tensor},
@@ -15,36 +15,42 @@ use crate::{
 const BLOCK: usize = 4096;
 
 /// See [`crate::Backend::patchify`].
-pub(super) fn patchify(x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
-    let (source, stride) = (x.f32s(), x.columns());
-    assert_eq!((x.rows(), stride), (grid.channels, grid.pixels()), "frame tensors");
+pub(super) fn patchify(cpu: &Cpu, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
+    assert_eq!((x.rows(), x.columns()), (grid.channels, grid.pixels()), "frame tensors");
     assert_eq!((out.rows(), out.columns()), (grid.tokens(), grid.patch()), "patches");
-    let gather = |index: usize| {
-        let (token, place) = (index / grid.patch(), index % grid.patch());
-        let patch_pixels = grid.patch_rows * grid.patch_columns;
-        let (channel, inside) = (place / patch_pixels, place % patch_pixels);
-        let pixel = grid.pixel(token, inside / grid.patch_columns, inside % grid.patch_columns);
-        source[channel * stride + pixel]
-    };
-    match &mut out.data {
-        Data::F32(out) => out.iter_mut().enumerate().for_each(|(i, x)| *x = gather(i)),
-        Data::Bf16(out) => {
-            out.iter_mut().enumerate().for_each(|(i, x)| *x = Element::from_f32(gather(i)));
+    let x = x.f32s();
+    rows::rows_from(cpu, out, grid.patch(), 0, grid.tokens(), &|token, patch| {
+        let mut places = patch.iter_mut();
+        for channel in x.chunks_exact(grid.pixels()) {
+            for row in 0..grid.patch_rows {
+                let pixels = &channel[grid.pixel(token, row)..][..grid.patch_columns];
+                for (pixel, place) in pixels.iter().zip(&mut places) {
+                    *place = *pixel;
+                }
+            }
         }
-    }
+    });
 }
 
 /// See [`crate::Backend::unpatchify`].
-pub(super) fn unpatchify(x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
+pub(super) fn unpatchify(cpu: &Cpu, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
     assert_eq!((x.rows(), x.columns()), (grid.tokens(), grid.patch()), "patches");
     assert_eq!((out.rows(), out.columns()), (grid.channels, grid.pixels()), "frame tensors");
-    let out = out.f32s_mut();
-    for (index, &value) in x.f32s().iter().enumerate() {
-        let (token, place) = (index / grid.patch(), index % grid.patch());
-        let (inside, channel) = (place / grid.channels, place % grid.channels);
-        let pixel = grid.pixel(token, inside / grid.patch_columns, inside % grid.patch_columns);
-        out[channel * grid.pixels() + pixel] = value;
-    }
+    let x = x.f32s();
+    let parts = Parts::new(out.f32s_mut());
+    cpu.pool.run(grid.channels, &|channel| {
+        // SAFETY: every channel is one task's.
+        let pixels = unsafe { parts.part(channel * grid.pixels()..(channel + 1) * grid.pixels()) };
+        for (token, patch) in x.chunks_exact(grid.patch()).enumerate() {
+            let mut values = patch[channel..].iter().step_by(grid.channels);
+            for row in 0..grid.patch_rows {
+                let pixels = &mut pixels[grid.pixel(token, row)..][..grid.patch_columns];
+                for (pixel, value) in pixels.iter_mut().zip(&mut values) {
+                    *pixel = *value;
+                }
+            }
+        }
+    });
 }
 
 impl PatchGrid {
@@ -63,8 +69,9 @@ impl PatchGrid {
         self.tokens() * self.patch_rows * self.patch_columns
     }
 
-    fn pixel(&self, token: usize, patch_row: usize, patch_column: usize) -> usize {
-        let column = token % self.columns * self.patch_columns + patch_column;
+    /// Where a row of a patch begins in a channel.
+    fn pixel(&self, token: usize, patch_row: usize) -> usize {
+        let column = token % self.columns * self.patch_columns;
         let row = token / self.columns % self.rows * self.patch_rows + patch_row;
         let frame = token / (self.columns * self.rows);
         let width = self.columns * self.patch_columns;

@@ -196,7 +196,7 @@ impl Backend for Cpu {
     }
 
     fn add_row(&self, table: &Matrix, base: &Matrix, out: &mut Matrix) {
-        rows::add_row(table, base, out);
+        rows::add_row(self, table, base, out);
     }
 
     fn layer_norm(
@@ -269,11 +269,11 @@ impl Backend for Cpu {
     }
 
     fn patchify(&self, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
-        frames::patchify(x, grid, out);
+        frames::patchify(self, x, grid, out);
     }
 
     fn unpatchify(&self, x: &Matrix, grid: PatchGrid, out: &mut Matrix) {
-        frames::unpatchify(x, grid, out);
+        frames::unpatchify(self, x, grid, out);
     }
 
     fn noise(&self, draw: Draw, out: &mut Matrix) {

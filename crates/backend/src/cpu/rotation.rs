@@ -5,10 +5,12 @@
 //! replace one with a row per token. Angles are computed in f64 by a portable
 //! `libm`, so that the tables have the same bits on every machine.
 
+use std::cell::RefCell;
+
 use types::Rope;
 
 use crate::{
-    cpu::{Cpu, level::multiversion, rows, tensor::Matrix},
+    cpu::{Cpu, lanes, level::multiversion, rows, tensor::Matrix},
     seam::{FinishQueries, Tensor},
 };
 
@@ -109,15 +111,22 @@ pub(super) fn finish_queries(
             None => line.copy_from_slice(x),
         }
         if let Some((rotation, first, rotated)) = finish.rotation {
-            let mut angles = vec![0.0; rotated];
-            let (cosines, sines) = angles.split_at_mut(rotated / 2);
-            rotation.token(first + row, cosines, sines);
-            for head in line.chunks_exact_mut(finish.head_dim) {
-                rotate(cpu.level, &mut head[finish.head_dim - rotated..], cosines, sines);
-            }
+            ANGLES.with_borrow_mut(|angles| {
+                angles.resize(rotated, 0.0);
+                let (cosines, sines) = angles.split_at_mut(rotated / 2);
+                rotation.token(first + row, cosines, sines);
+                for head in line.chunks_exact_mut(finish.head_dim) {
+                    rotate(cpu.level, &mut head[finish.head_dim - rotated..], cosines, sines);
+                }
+            });
         }
-        line.iter_mut().for_each(|x| *x *= finish.scale);
+        lanes::scale(cpu.level, line, finish.scale);
     });
+}
+
+thread_local! {
+    /// A token's cosines and sines; kept, since a row takes less than its allocation.
+    static ANGLES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 multiversion! {

@@ -6,8 +6,8 @@
 use crate::{
     cpu::{
         Cpu,
-        lanes::sum,
-        level::multiversion,
+        lanes::{self, sum},
+        level::{Usable, multiversion},
         math,
         rounding::round,
         tensor::{Data, Matrix, Parts},
@@ -115,19 +115,19 @@ multiversion! {
 pub(super) fn copy(cpu: &Cpu, from: &Matrix, to: &mut Matrix, first_row: usize) {
     let (rows, n) = (from.rows(), from.columns());
     assert!(first_row + rows <= to.rows() && n == to.columns(), "rows fit the output");
-    rows_from(cpu, to, n, first_row, rows, &|row, line| widen(from, row * n, line));
+    rows_from(cpu, to, n, first_row, rows, &|row, line| widen(cpu.level, from, row * n, line));
 }
 
 /// See [`crate::Backend::add_row`].
-pub(super) fn add_row(table: &Matrix, base: &Matrix, out: &mut Matrix) {
+pub(super) fn add_row(cpu: &Cpu, table: &Matrix, base: &Matrix, out: &mut Matrix) {
     let (narrow, n) = (table.columns(), base.columns());
     assert!(base.rows() == 1 && n.is_multiple_of(narrow), "base row of a frame table");
     assert_eq!((out.rows(), out.columns()), (table.rows(), n), "frame table");
-    let base = base.f32s();
-    for (out, row) in out.f32s_mut().chunks_exact_mut(n).zip(table.f32s().chunks_exact(narrow)) {
-        for ((out, row), base) in out.iter_mut().zip(row.iter().cycle()).zip(base) {
-            *out = row + base;
-        }
+    let (table, base) = (table.f32s(), base.f32s());
+    let out = out.f32s_mut();
+    for (out, row) in out.chunks_exact_mut(n).zip(table.chunks_exact(narrow)) {
+        out.copy_from_slice(base);
+        out.chunks_exact_mut(narrow).for_each(|out| lanes::add(cpu.level, out, row));
     }
 }
 
@@ -165,7 +165,7 @@ pub(super) fn each_row(cpu: &Cpu, x: &Matrix, out: &mut Matrix, line: &RowWork<'
 }
 
 /// Runs `line(index, row of out)` for `rows` rows of `n` columns from `first_row` on.
-fn rows_from(
+pub(super) fn rows_from(
     cpu: &Cpu,
     out: &mut Matrix,
     n: usize,
@@ -202,15 +202,17 @@ fn rows_from(
 
 /// Widens `to.len()` elements from `first` on.
 #[inline]
-pub(super) fn widen(from: &Matrix, first: usize, to: &mut [f32]) {
+fn widen(level: Usable, from: &Matrix, first: usize, to: &mut [f32]) {
     match &from.data {
         Data::F32(from) => to.copy_from_slice(&from[first..first + to.len()]),
-        Data::Bf16(from) => widen_bf16(&from[first..first + to.len()], to),
+        Data::Bf16(from) => widen_bf16(level, &from[first..first + to.len()], to),
     }
 }
 
-fn widen_bf16(from: &[Bf16], to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.to_f32();
+multiversion! {
+    fn widen_bf16(from: &[Bf16], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.to_f32();
+        }
     }
 }
