@@ -89,7 +89,9 @@ impl From<backend::Error> for Failure {
         use backend::Error;
         match error {
             Error::OddWidth { .. } | Error::NoClass(_) => Self::Input(error.to_string()),
-            Error::Memory { .. } | Error::Device(_) => Self::Machine(error.to_string()),
+            Error::Memory { .. } | Error::Threads { .. } | Error::Device(_) => {
+                Self::Machine(error.to_string())
+            }
         }
     }
 }

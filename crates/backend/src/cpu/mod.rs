@@ -87,7 +87,8 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// [`Error::NoClass`] if the processor lacks its instructions.
+    /// [`Error::NoClass`] if the processor lacks its instructions;
+    /// [`Error::Threads`] if the system refuses so many threads.
     pub fn new(class: Class, threads: usize) -> Result<Self, Error> {
         let level = match class {
             Class::CpuF32 => Level::detect(),
@@ -95,19 +96,28 @@ impl Cpu {
         };
         let usable = Usable::at_most(level);
         match usable.get() == level {
-            true => Ok(Self { level: usable, class, pool: Pool::new(threads) }),
+            true => Ok(Self { level: usable, class, pool: Pool::new(threads)? }),
             false => Err(Error::NoClass(class)),
         }
     }
 
     /// A backend in the f32 class, which every processor has.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses so many threads.
     pub fn f32(threads: usize) -> Self {
         Self::f32_at(threads, Level::detect())
     }
 
     /// The f32 class with at most `level`'s instructions, to compare kernels.
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses so many threads.
     pub fn f32_at(threads: usize, level: Level) -> Self {
-        Self { level: Usable::at_most(level), class: Class::CpuF32, pool: Pool::new(threads) }
+        let pool = Pool::new(threads).expect("the system starts a few threads");
+        Self { level: Usable::at_most(level), class: Class::CpuF32, pool }
     }
 
     /// Instruction set in use.

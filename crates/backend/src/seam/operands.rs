@@ -74,6 +74,12 @@ pub enum Error {
     /// Use the f32 class on this machine.
     #[error("this processor lacks the instructions of {}, use f32", .0.name())]
     NoClass(Class),
+    /// Ask for fewer threads.
+    #[error("the system refuses to start {threads} threads, use fewer")]
+    Threads {
+        /// Number that was asked for.
+        threads: usize,
+    },
     /// The device is lost for this process.
     #[error("device failed: {0}")]
     Device(String),
