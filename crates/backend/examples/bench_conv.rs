@@ -4,8 +4,8 @@
 //! cargo run --release -p filmloom-backend --example bench_conv -- [mini|wan] [CLASS] [threads]
 //! ```
 //!
-//! The class is `cpu-f32`, `cpu-bf16-avx512` or `cpu-bf16-amx`; `mini` is the embedded model at 128x128, `wan` a few layers of Wan2.1's VAE
-//! at 480x832. A row is one convolution of one picture: operations counted by
+//! The class is `cpu-f32`, `cpu-bf16-avx512` or `cpu-bf16-amx`; `mini` is the
+//! embedded model at 128x128, `wan` a few layers of Wan2.1's VAE at 480x832. A row is one convolution of one picture: operations counted by
 //! the definition (two per weight and output, doubled pixels included), the time
 //! of the convolution, the rate, its share of the peak, and the time to fill the
 //! volume through norm and SiLU. Shares over 100 % are sums of weights saved.
@@ -46,15 +46,21 @@ const WAN: [Layer; 6] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    let threads = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(2);
-    let class = Cpu::classes().find(|class| has(class.name())).unwrap_or(Class::CpuF32);
+    let (mut layers, mut class, mut threads) = (&MINI[..], Class::CpuF32, 2);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "mini" => layers = &MINI,
+            "wan" => layers = &WAN,
+            name => match Cpu::classes().find(|class| class.name() == name) {
+                Some(found) => class = found,
+                None => threads = name.parse().map_err(|_| format!("what is {name}?"))?,
+            },
+        }
+    }
     let cpu = Cpu::new(class, threads)?;
     let peak = peak(&cpu)?;
     println!("{} on {threads} threads, peak {peak:.0} GFLOP/s", cpu.class().name());
     println!("layer          calls  MFLOP    conv ms  GFLOP/s  share  fill ms");
-    let layers: &[Layer] = if has("wan") { &WAN } else { &MINI };
     let (mut conv_total, mut fill_total) = (0.0, 0.0);
     for layer in layers {
         let (conv, fill) = measure(&cpu, layer, peak)?;

@@ -11,7 +11,7 @@
 //! ```text
 //! key     = seed (low, high)
 //! counter = (element / 4, step, chunk, domain)
-//! r0 r1 r2 r3 -> u = (r >> 8) 2^-24 + 2^-25 in (0, 1)
+//! r0 r1 r2 r3 -> u = (r >> 8) 2^-24 + 2^-25 in (0, 1], ties rounded to even
 //! elements 4i, 4i+1 = sqrt(-2 ln u0) * (cos, sin)(2 pi u1); 4i+2, 4i+3 from u2, u3
 //! ```
 
@@ -42,15 +42,18 @@ impl Draw {
     /// The noise of elements `4 group` to `4 group + 3`.
     #[inline(always)]
     pub fn normals(&self, group: u32) -> [f32; 4] {
-        let uniform = self.words(group).map(|r| {
-            #[expect(clippy::cast_precision_loss, reason = "24 bits fit an f32 exactly")]
-            let high = (r >> 8) as f32;
-            high.mul_add(1.0 / 16_777_216.0, 1.0 / 33_554_432.0)
-        });
+        let uniform = self.words(group).map(uniform);
         let [a, b] = box_muller(uniform[0], uniform[1]);
         let [c, d] = box_muller(uniform[2], uniform[3]);
         [a, b, c, d]
     }
+}
+
+#[inline(always)]
+fn uniform(r: u32) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "24 bits fit an f32 exactly")]
+    let high = (r >> 8) as f32;
+    high.mul_add(1.0 / 16_777_216.0, 1.0 / 33_554_432.0)
 }
 
 #[inline(always)]
@@ -97,6 +100,17 @@ mod tests {
             ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn the_ends_of_the_uniform_range_give_finite_noise() {
+        assert_eq!(uniform(0), 1.0 / 33_554_432.0);
+        assert_eq!(uniform(u32::MAX), 1.0);
+        for ends in [[0.0_f32; 2], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]] {
+            let [u0, u1] = ends.map(|end| if end == 0.0 { uniform(0) } else { uniform(u32::MAX) });
+            assert!(box_muller(u0, u1).iter().all(|x| x.is_finite()), "{u0} {u1}");
+        }
+        assert_eq!(box_muller(uniform(u32::MAX), 0.25).map(f32::abs), [0.0; 2]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn attend(
     assert_eq!(mask.len(), tokens, "mask over the keys");
     assert_eq!((out.rows(), out.columns()), (tokens, stride / 3), "attended rows");
     let seen = mask.iter().enumerate().filter(|&(_, &seen)| seen).map(|(key, _)| key).collect();
-    let job = Job {
+    let work = Work {
         level: cpu.level,
         qkv: qkv.f32s(),
         bias: bias.f32s(),
@@ -56,13 +56,13 @@ pub(super) fn attend(
         width: stride / (3 * heads),
     };
     match &mut out.data {
-        Data::F32(out) => job.run::<f32>(cpu, heads, out),
-        Data::Bf16(out) => job.run::<Bf16>(cpu, heads, out),
+        Data::F32(out) => work.run::<f32>(cpu, heads, out),
+        Data::Bf16(out) => work.run::<Bf16>(cpu, heads, out),
     }
 }
 
 /// What all heads share.
-struct Job<'a> {
+struct Work<'a> {
     level: Usable,
     qkv: &'a [f32],
     bias: &'a [f32],
@@ -75,7 +75,7 @@ struct Job<'a> {
     width: usize,
 }
 
-impl Job<'_> {
+impl Work<'_> {
     fn run<E: Stored>(&self, cpu: &Cpu, heads: usize, out: &mut [E]) {
         let parts = Parts::new(out);
         cpu.pool.run(heads, &|head| {

@@ -275,13 +275,13 @@ fn convolve<E: Stored>(
         let (frame, first) = (task / tasks, task % tasks * task_rows);
         let rows = first..rows.min(first + task_rows);
         for phase in phases {
-            Job { cpu, volume, conv, phase, add, frame, out: &out }.run(rows.clone());
+            Work { cpu, volume, conv, phase, add, frame, out: &out }.run(rows.clone());
         }
     });
 }
 
 /// A phase at one frame.
-struct Job<'a, E> {
+struct Work<'a, E> {
     cpu: &'a Cpu,
     volume: &'a Volume,
     conv: &'a Conv,
@@ -292,7 +292,7 @@ struct Job<'a, E> {
 }
 
 /// What the tiles of one panel and one block of taps have in common.
-struct Pass<'a, E> {
+struct Sweep<'a, E> {
     /// Weights of the block.
     b: &'a [E],
     taps: &'a [usize],
@@ -305,7 +305,7 @@ struct Pass<'a, E> {
     starts: bool,
 }
 
-impl<E: Stored> Job<'_, E> {
+impl<E: Stored> Work<'_, E> {
     fn run(&self, rows: Range<usize>) {
         let (taps, count) = self.taps();
         let taps = &taps[..count];
@@ -318,8 +318,8 @@ impl<E: Stored> Job<'_, E> {
             for (index, taps) in taps.chunks(block).enumerate() {
                 let b = &b[index * block * tap_len..];
                 let columns = columns.clone();
-                let pass = Pass { b, taps, k, width, columns, starts: index == 0 };
-                rows.clone().for_each(|row| self.row(row, &pass));
+                let sweep = Sweep { b, taps, k, width, columns, starts: index == 0 };
+                rows.clone().for_each(|row| self.row(row, &sweep));
             }
         }
     }
@@ -337,7 +337,7 @@ impl<E: Stored> Job<'_, E> {
     }
 
     /// All tiles of an input row.
-    fn row(&self, row: usize, pass: &Pass<'_, E>) {
+    fn row(&self, row: usize, sweep: &Sweep<'_, E>) {
         let cells = E::of(&self.volume.cells);
         let side = self.conv.side;
         let stride = side * self.volume.pixel;
@@ -350,15 +350,15 @@ impl<E: Stored> Job<'_, E> {
             let factors = Factors {
                 a: &cells[start..],
                 row_stride: stride,
-                taps: pass.taps,
-                k: pass.k,
-                b: pass.b,
-                columns: pass.width,
+                taps: sweep.taps,
+                k: sweep.k,
+                b: sweep.b,
+                columns: sweep.width,
             };
-            let last = self.place(row, first + rows - 1, pass);
-            match last.len() == pass.width {
-                true => self.tile_in_place(row, first..first + rows, pass, factors),
-                false => self.tile_aside(row, first..first + rows, pass, factors),
+            let last = self.place(row, first + rows - 1, sweep);
+            match last.len() == sweep.width {
+                true => self.tile_in_place(row, first..first + rows, sweep, factors),
+                false => self.tile_aside(row, first..first + rows, sweep, factors),
             }
         }
     }
@@ -368,18 +368,18 @@ impl<E: Stored> Job<'_, E> {
         &self,
         row: usize,
         groups: Range<usize>,
-        pass: &Pass<'_, E>,
+        sweep: &Sweep<'_, E>,
         factors: Factors<'_, E>,
     ) {
         for group in groups.clone() {
             // SAFETY: only this task reads or writes this row of the output.
-            let sums = unsafe { self.out.part(self.place(row, group, pass)) };
-            assert_eq!(sums.len(), pass.width, "columns of a row of sums");
-            self.start(pass, sums);
+            let sums = unsafe { self.out.part(self.place(row, group, sweep)) };
+            assert_eq!(sums.len(), sweep.width, "columns of a row of sums");
+            self.start(sweep, sums);
         }
         let stride = self.conv.side * self.phase.kernel.scale[2] * self.conv.n;
         let places =
-            self.place(row, groups.start, pass).start..self.place(row, groups.end - 1, pass).end;
+            self.place(row, groups.start, sweep).start..self.place(row, groups.end - 1, sweep).end;
         // SAFETY: as above. What lies between the rows of the tile belongs to other
         // panels and phases, which are this task's too, and is left alone.
         let values = unsafe { self.out.part(places) };
@@ -391,18 +391,18 @@ impl<E: Stored> Job<'_, E> {
         &self,
         row: usize,
         groups: Range<usize>,
-        pass: &Pass<'_, E>,
+        sweep: &Sweep<'_, E>,
         factors: Factors<'_, E>,
     ) {
         let mut sums = [Line::ZERO; ROWS_MAX];
         let sums = &mut sums[..groups.len()];
         // SAFETY: only this task reads or writes this row of the output.
-        let out = |group| unsafe { self.out.part(self.place(row, group, pass)) };
+        let out = |group| unsafe { self.out.part(self.place(row, group, sweep)) };
         for (group, line) in groups.clone().zip(&mut *sums) {
             let out = out(group);
             let line = &mut line.0[..out.len()];
             line.copy_from_slice(out);
-            self.start(pass, line);
+            self.start(sweep, line);
         }
         multiply(self.cpu.level, factors, Sums::lines(sums));
         for (group, line) in groups.zip(sums) {
@@ -412,7 +412,7 @@ impl<E: Stored> Job<'_, E> {
     }
 
     /// Where a row of a tile stands in the output.
-    fn place(&self, row: usize, group: usize, pass: &Pass<'_, E>) -> Range<usize> {
+    fn place(&self, row: usize, group: usize, sweep: &Sweep<'_, E>) -> Range<usize> {
         let Kernel { scale, phase, .. } = self.phase.kernel;
         let Grid { rows, columns, .. } = self.volume.grid;
         let n = self.conv.n;
@@ -420,18 +420,18 @@ impl<E: Stored> Job<'_, E> {
         let frame = self.frame * scale[0] + phase[0];
         let row = frame * rows * scale[1] + row * scale[1] + phase[1];
         let column = group * self.conv.side * scale[2] + phase[2];
-        let start = column * n + pass.columns.start;
+        let start = column * n + sweep.columns.start;
         // Pixels side by side may reach over the end of the row.
-        let end = row_len.min(start + pass.columns.len());
+        let end = row_len.min(start + sweep.columns.len());
         row * row_len + start..row * row_len + end
     }
 
     /// Makes a row of outputs what the products are added to: the bias, with the
     /// residual that was there, or the sums of the block before.
     #[inline(always)]
-    fn start(&self, pass: &Pass<'_, E>, sums: &mut [f32]) {
-        let bias = &self.phase.bias[pass.columns.start..][..sums.len()];
-        match (pass.starts, self.add) {
+    fn start(&self, sweep: &Sweep<'_, E>, sums: &mut [f32]) {
+        let bias = &self.phase.bias[sweep.columns.start..][..sums.len()];
+        match (sweep.starts, self.add) {
             (false, _) => {}
             (true, false) => lanes::set(sums, bias),
             (true, true) => lanes::add(self.cpu.level, sums, bias),

@@ -12,8 +12,8 @@
 //! Time is not transformed: the three frames under the kernel are added up
 //! within `M[p]`, which is one product of `[squares, 3 * channels]` by
 //! `[3 * channels, n]`. Squares are taken twelve at a time in the picture's
-//! order, so that one tile of each product, and all sixteen together, stay in the
-//! first-level cache between the products and the transform of the outputs.
+//! order and their positions four at a time, so that four tiles of products stay
+//! in the first-level cache until the transform of the outputs has taken them.
 //!
 //! Exactness: every output is one fixed sequence of operations, so results do not
 //! depend on threads, frames at once or instruction sets. They differ from those
@@ -144,11 +144,11 @@ pub(super) fn convolve(
     let out = Parts::new(out.f32s_mut());
     cpu.pool.run(volume.filled * tasks, &|task| {
         let (frame, first) = (task / tasks, task % tasks * task_squares);
-        let job = Job { cpu, volume, winograd, frame, add, out: &out };
+        let work = Work { cpu, volume, winograd, frame, add, out: &out };
         let last = squares.min(first + task_squares);
         SCRATCH.with_borrow_mut(|scratch| {
             for first in (first..last).step_by(ROWS) {
-                job.run(first, ROWS.min(last - first), scratch);
+                work.run(first, ROWS.min(last - first), scratch);
             }
         });
     });
@@ -187,7 +187,7 @@ impl Scratch {
 }
 
 /// One frame of one convolution.
-struct Job<'a> {
+struct Work<'a> {
     cpu: &'a Cpu,
     volume: &'a Volume,
     winograd: &'a Winograd,
@@ -196,7 +196,7 @@ struct Job<'a> {
     out: &'a Parts<'a, f32>,
 }
 
-impl Job<'_> {
+impl Work<'_> {
     /// Convolves `count` squares from `first` on.
     ///
     /// The transformed square is worked through line by line, so that its four
