@@ -125,7 +125,7 @@ impl Conv {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match &self.phases {
             Phases::Winograd(winograd) => winograd.bytes(),
             Phases::F32(phases) => phases.iter().map(Phase::bytes).sum(),

@@ -57,7 +57,7 @@ impl Linear {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let weights = match &self.weights {
             Weights::F32(panels) => panels.bytes(),
             Weights::Bf16(panels) => panels.bytes(),

@@ -195,6 +195,10 @@ impl Backend for Cpu {
         Linear::load(dtype, weight, bias)
     }
 
+    fn linear_bytes(&self, weights: &Linear) -> u64 {
+        weights.bytes()
+    }
+
     fn linear(
         &self,
         x: &Matrix,
@@ -255,6 +259,10 @@ impl Backend for Cpu {
         v_up: Weight<'_>,
     ) -> Result<Mla, Error> {
         Mla::load(self.class, shape, path, k_up, v_up)
+    }
+
+    fn mla_bytes(&self, weights: &Mla) -> u64 {
+        weights.bytes()
     }
 
     fn attend(
@@ -318,6 +326,10 @@ impl Backend for Cpu {
 
     fn load_conv(&self, kind: ConvKind, weight: Weight<'_>, bias: &[f32]) -> Result<Conv, Error> {
         Conv::load(self.class, kind, weight, bias)
+    }
+
+    fn conv_bytes(&self, weights: &Conv) -> u64 {
+        weights.bytes()
     }
 
     fn conv(&self, volume: &Volume, weights: &Conv, add: bool, out: &mut Matrix) {

@@ -111,6 +111,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
         dtype: Dtype,
     ) -> Result<Self::Linear, Error>;
 
+    /// Bytes that the layer holds on the device, padding included.
+    fn linear_bytes(&self, weights: &Self::Linear) -> u64;
+
     /// `out = epilogue(x W^T + b)`; `x` is `[m, k]` in the dtype that the weights
     /// were loaded in (f32 or the class' activation dtype), `out` `[m, n]` in
     /// either.
@@ -199,6 +202,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
         v_up: Weight<'_>,
     ) -> Result<Self::Mla, Error>;
 
+    /// Bytes that the up-projections hold on the device, padding included.
+    fn mla_bytes(&self, weights: &Self::Mla) -> u64;
+
     /// Attends finished queries to cached rows; `out` is
     /// `[tokens, heads * value]` in the activation dtype.
     fn attend(
@@ -277,6 +283,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
         weight: Weight<'_>,
         bias: &[f32],
     ) -> Result<Self::Conv, Error>;
+
+    /// Bytes that the kernel holds on the device: transformed weights, padding and
+    /// all, so up to twice the file's and more.
+    fn conv_bytes(&self, weights: &Self::Conv) -> u64;
 
     /// Convolves the frames that were filled in last; `out` is f32
     /// `[frames' * rows' * columns', n']` with the sizes that the kind gives.

@@ -56,7 +56,7 @@ impl Mla {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match &self.up {
             Up::F32(up) => up.bytes(),
             Up::Bf16(up) => up.bytes(),
