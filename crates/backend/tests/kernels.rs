@@ -1,46 +1,18 @@
-//! Every CPU kernel against a plain f64 version, and against itself on other
-//! instruction sets and thread counts.
+//! Products and attention against plain f64 versions, and against themselves on
+//! other instruction sets and thread counts. Row-wise operations and frames are
+//! in `rows.rs`, convolutions in `src/cpu/conv/tests.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use backend::{
-    Backend, Cpu, Dtype, Epilogue, FinishQueries, Heads, Keys, MlaPath, MlaShape, PatchGrid,
-    ScaleShift, Weight,
-    cpu::{Matrix, level::Level},
+    Backend, ConvKind, Cpu, Dtype, Epilogue, Error, FinishQueries, Heads, Keys, MlaPath, MlaShape,
+    Weight,
 };
 use types::{Axis, Positions, Rope};
 
-/// Backends whose results must be the same to the bit.
-fn f32_family() -> Vec<Cpu> {
-    let levels = [Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
-    let others = levels.into_iter().map(|level| Cpu::f32_at(1, level));
-    [Cpu::f32_at(1, Level::Portable), Cpu::f32(3)].into_iter().chain(others).collect()
-}
-
-/// Runs `f` on every backend of the f32 class; all must agree exactly with the
-/// first, which must be close to `exact`. Then in bf16, within its precision.
-fn check(exact: &[f64], f: impl Fn(&Cpu) -> Matrix) {
-    let family = f32_family();
-    let first = family[0].download(&f(&family[0])).unwrap();
-    for cpu in &family[1..] {
-        assert_eq!(cpu.download(&f(cpu)).unwrap(), first, "{:?} x{}", cpu.level(), cpu.threads());
-    }
-    assert!(distance(&first, exact) < 2e-6, "f32 is off by {}", distance(&first, exact));
-    for class in Cpu::classes().filter(|class| class.activation() == Dtype::Bf16) {
-        let cpu = Cpu::new(class, 2).unwrap();
-        let rounded = cpu.download(&f(&cpu)).unwrap();
-        let distance = distance(&rounded, exact);
-        assert!(distance < 1.5e-2, "{} is off by {distance}", class.name());
-        let alone = Cpu::new(class, 1).unwrap();
-        assert_eq!(alone.download(&f(&alone)).unwrap(), rounded, "{} alone", class.name());
-    }
-}
-
-fn distance(x: &[f32], exact: &[f64]) -> f64 {
-    assert_eq!(x.len(), exact.len());
-    let error: f64 = x.iter().zip(exact).map(|(&x, e)| (f64::from(x) - e).powi(2)).sum();
-    (error / exact.iter().map(|e| e * e).sum::<f64>()).sqrt()
-}
+use support::{check, wave, wide};
 
 #[test]
 fn linear_layers_match_for_every_epilogue() {
@@ -88,40 +60,57 @@ fn linear_layers_match_for_every_epilogue() {
 }
 
 #[test]
-fn norms_match() {
-    let (rows, n, frames) = (15, 50, 3);
-    let (x, table, weight) = (wave(rows * n, 1), wave(frames * 4 * n, 2), wave(n, 3));
-    let row = |i: usize| &x[i / n * n..][..n];
-    let normal = |i: usize| {
-        let mean = row(i).iter().map(|&x| wide(x)).sum::<f64>() / n as f64;
-        let variance = row(i).iter().map(|&x| (wide(x) - mean).powi(2)).sum::<f64>() / n as f64;
-        (wide(x[i]) - mean) / (variance + 1e-6).sqrt()
-    };
-    let slot = |i: usize, slot: usize| wide(table[i / n / 5 * 4 * n + slot * n + i % n]);
-    let exact: Vec<f64> =
-        (0..rows * n).map(|i| normal(i) * (1.0 + slot(i, 3)) + slot(i, 1)).collect();
+fn linear_layers_round_into_the_activation_dtype() {
+    let (m, n, k) = (40, 45, 50);
+    let (x, w) = (wave(m * k, 1), wave(n * k, 2));
+    let exact: Vec<f64> = (0..m * n)
+        .map(|i| (0..k).map(|p| wide(x[i / n * k + p]) * wide(w[i % n * k + p])).sum())
+        .collect();
     check(&exact, |cpu| {
-        let input = cpu.upload(rows, n, &x, Dtype::F32).unwrap();
-        let table = cpu.upload(frames, 4 * n, &table, Dtype::F32).unwrap();
-        let mut out = cpu.zeros(rows, n, cpu.class().activation()).unwrap();
-        let modulated = ScaleShift::Modulated { table: &table, shift: 1, scale: 3 };
-        cpu.layer_norm(&input, modulated, 1e-6, &mut out);
+        let activation = cpu.class().activation();
+        let input = cpu.upload(m, k, &x, activation).unwrap();
+        let layer = cpu.load_linear(Weight { n, k, values: &w }, None, activation).unwrap();
+        let mut out = cpu.zeros(m, n, activation).unwrap();
+        cpu.linear(&input, &layer, Epilogue::Store, &mut out);
         out
     });
-    // The first 40 columns are normed, the rest copied, three rows down.
-    let mut exact = vec![0.0; (rows + 3) * n];
-    for i in 0..rows * n {
-        let square = row(i)[..40].iter().map(|&x| wide(x).powi(2)).sum::<f64>() / 40.0;
-        let scale = wide(weight[i % n]) / (square + 1e-6).sqrt();
-        exact[i + 3 * n] = wide(x[i]) * if i % n < 40 { scale } else { 1.0 };
+}
+
+#[test]
+fn odd_widths_are_an_error_in_bf16_and_none_in_f32() {
+    let (n, k) = (6, 7);
+    let weight = wave(n * k, 1);
+    let weight = Weight { n, k, values: &weight };
+    let shape = MlaShape { heads: 2, kv_rank: k, nope: 3, rope: 2, value: 3 };
+    for cpu in Cpu::classes().map(|class| Cpu::new(class, 1).unwrap()) {
+        let activation = cpu.class().activation();
+        let layer = cpu.load_linear(weight, None, activation).map(|_| ());
+        let mla = cpu.load_mla(shape, MlaPath::Rebuild, weight, weight).map(|_| ());
+        let expected = match activation {
+            Dtype::F32 => Ok(()),
+            Dtype::Bf16 => Err(Error::OddWidth { width: k }),
+        };
+        assert_eq!((layer, mla), (expected.clone(), expected), "{}", cpu.class().name());
+        assert!(cpu.load_linear(weight, None, Dtype::F32).is_ok());
     }
-    check(&exact, |cpu| {
-        let input = cpu.upload(rows, n, &x, Dtype::F32).unwrap();
-        let weight = cpu.upload(1, 40, &weight[..40], Dtype::F32).unwrap();
-        let mut out = cpu.zeros(rows + 3, n, cpu.class().activation()).unwrap();
-        cpu.rms_norm(&input, &weight, 1e-6, &mut out, 3);
-        out
-    });
+}
+
+#[test]
+fn loaded_weights_hold_at_least_their_own_values() {
+    let (n, k) = (40, 54);
+    let weight = wave(n * k, 1);
+    let weight = Weight { n, k, values: &weight };
+    let shape = MlaShape { heads: 2, kv_rank: k, nope: 20, rope: 4, value: 20 };
+    for cpu in Cpu::classes().map(|class| Cpu::new(class, 1).unwrap()) {
+        let activation = cpu.class().activation();
+        let least = (n * k * activation.bytes()) as u64;
+        let layer = cpu.load_linear(weight, None, activation).unwrap();
+        let mla = cpu.load_mla(shape, MlaPath::Absorb, weight, weight).unwrap();
+        let conv = cpu.load_conv(ConvKind::Causal3, weight, &wave(n, 2)).unwrap();
+        assert!((least..4 * least).contains(&cpu.linear_bytes(&layer)));
+        assert!((2 * least..8 * least).contains(&cpu.mla_bytes(&mla)));
+        assert!((least..4 * least).contains(&cpu.conv_bytes(&conv)));
+    }
 }
 
 #[test]
@@ -285,43 +274,6 @@ fn latent_attention_matches_rebuilt_and_absorbed() {
     }
 }
 
-#[test]
-fn patches_come_back_and_stand_in_the_documented_order() {
-    let cpu = Cpu::f32(1);
-    let grid =
-        PatchGrid { channels: 2, frames: 2, rows: 2, columns: 3, patch_rows: 2, patch_columns: 2 };
-    let values: Vec<f32> = (0..96).map(|i| i as f32).collect();
-    let frames = cpu.upload(2, 48, &values, Dtype::F32).unwrap();
-    let mut patches = cpu.zeros(12, 8, Dtype::F32).unwrap();
-    cpu.patchify(&frames, grid, &mut patches);
-    let patched = cpu.download(&patches).unwrap();
-    // Token 1 of frame 0 starts at column 2; channel 1 follows channel 0.
-    assert_eq!(patched[8..16], [2.0, 3.0, 8.0, 9.0, 50.0, 51.0, 56.0, 57.0]);
-
-    // The head's order is (row, column, channel).
-    let head: Vec<f32> = patched
-        .chunks_exact(8)
-        .flat_map(|patch| (0..8).map(|i| patch[i % 2 * 4 + i / 2]))
-        .collect();
-    let head = cpu.upload(12, 8, &head, Dtype::F32).unwrap();
-    let mut back = cpu.zeros(2, 48, Dtype::F32).unwrap();
-    cpu.unpatchify(&head, grid, &mut back);
-    assert_eq!(cpu.download(&back).unwrap(), values);
-}
-
-#[test]
-fn rows_come_back_byte_for_byte() {
-    for dtype in [Dtype::F32, Dtype::Bf16] {
-        let cpu = Cpu::f32(1);
-        let from = cpu.upload(9, 5, &wave(45, 1), dtype).unwrap();
-        let bytes = cpu.read_rows(&from, 2..7).unwrap();
-        assert_eq!(bytes.len(), 5 * 5 * dtype.bytes());
-        let mut to = cpu.zeros(9, 5, dtype).unwrap();
-        cpu.write_rows(&mut to, 4, &bytes);
-        assert_eq!(cpu.read_rows(&to, 4..9).unwrap(), bytes);
-    }
-}
-
 /// Softmax attention in f64; `[tokens, heads * value]`.
 fn attention(
     tokens: usize,
@@ -370,15 +322,6 @@ fn turn(rope: &Rope, frames: &[f64], token: usize, x: &[f64]) -> Vec<f64> {
 fn rope(pairs: [usize; 3]) -> Rope {
     let axes = pairs.map(|pairs| Axis { pairs, theta: 100.0, denominator: 9.0 });
     Rope { axes, positions: Positions::Absolute }
-}
-
-/// Values in [-1, 1] that bf16 holds exactly, so that both classes start alike.
-fn wave(len: usize, seed: usize) -> Vec<f32> {
-    (0..len).map(|i| ((i * 7919 + seed * 104_729) % 251) as f32 / 128.0 - 0.976_562_5).collect()
-}
-
-fn wide(x: f32) -> f64 {
-    f64::from(x)
 }
 
 fn all_wide(x: &[f32]) -> Vec<f64> {

@@ -9,8 +9,8 @@ use crate::{
 const KINDS: [ConvKind; 3] = [ConvKind::Causal3, ConvKind::DoubleTime, ConvKind::DoubleSpace];
 
 /// Frames, rows, columns, channels and outputs: narrow and wide panels, several
-/// panels, blocks of taps, one pixel, odd everything.
-const SIZES: [[usize; 5]; 9] = [
+/// panels, blocks of taps (the last in bf16 too), one pixel, odd everything.
+const SIZES: [[usize; 5]; 10] = [
     [4, 5, 7, 6, 10],
     [3, 1, 1, 1, 1],
     [2, 3, 13, 5, 3],
@@ -20,6 +20,7 @@ const SIZES: [[usize; 5]; 9] = [
     [5, 9, 2, 3, 8],
     [2, 9, 5, 48, 48],
     [3, 4, 7, 16, 64],
+    [1, 2, 3, 344, 33],
 ];
 
 #[test]
