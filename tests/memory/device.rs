@@ -131,7 +131,7 @@ impl Backend for Device {
         dtype: Dtype,
     ) -> Result<Held<Linear>, Error> {
         let linear = self.cpu.load_linear(weight, bias, dtype)?;
-        let bytes = linear.bytes();
+        let bytes = self.cpu.linear_bytes(&linear);
         Ok(self.hold(linear, bytes))
     }
 
@@ -143,7 +143,7 @@ impl Backend for Device {
         v_up: Weight<'_>,
     ) -> Result<Held<Mla>, Error> {
         let mla = self.cpu.load_mla(shape, path, k_up, v_up)?;
-        let bytes = mla.bytes();
+        let bytes = self.cpu.mla_bytes(&mla);
         Ok(self.hold(mla, bytes))
     }
 
@@ -154,8 +154,20 @@ impl Backend for Device {
         bias: &[f32],
     ) -> Result<Held<Conv>, Error> {
         let conv = self.cpu.load_conv(kind, weight, bias)?;
-        let bytes = conv.bytes();
+        let bytes = self.cpu.conv_bytes(&conv);
         Ok(self.hold(conv, bytes))
+    }
+
+    fn linear_bytes(&self, weights: &Held<Linear>) -> u64 {
+        weights.bytes
+    }
+
+    fn mla_bytes(&self, weights: &Held<Mla>) -> u64 {
+        weights.bytes
+    }
+
+    fn conv_bytes(&self, weights: &Held<Conv>) -> u64 {
+        weights.bytes
     }
 
     fn volume(&self, grid: Grid, kind: ConvKind) -> Result<Held<Volume>, Error> {

@@ -48,8 +48,9 @@ impl<E: Element> Aligned<E> {
     ///
     /// # Panics
     ///
-    /// If the system has no room: an operation needs a few hundred kilobytes
-    /// at most, and cannot fail half done.
+    /// If the system has no room, since an operation cannot fail half done. Most
+    /// need a few hundred kilobytes; attention holds up to 64 MiB of keys and
+    /// values, or one head's if that is more.
     pub(crate) fn scratch(len: usize) -> Self {
         Self::zeroed(len).expect("memory for an operation's own rows")
     }

@@ -1,7 +1,7 @@
 //! Row-wise operations: norms, modulation, copies.
 //!
 //! A row is widened to f32, worked on, and rounded once. Sums over a row are
-//! those of [`lanes`](crate::cpu::lanes).
+//! those of [`lanes`].
 
 use crate::{
     cpu::{

@@ -284,8 +284,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
         bias: &[f32],
     ) -> Result<Self::Conv, Error>;
 
-    /// Bytes that the kernel holds on the device: transformed weights, padding and
-    /// all, so up to twice the file's and more.
+    /// Bytes that the kernel holds on the device, padding included. Transformed
+    /// weights are more than the file's: 16/9 with Winograd's on the CPU.
     fn conv_bytes(&self, weights: &Self::Conv) -> u64;
 
     /// Convolves the frames that were filled in last; `out` is f32
