@@ -4,7 +4,10 @@
 //! (everything [`create`](crate::create) returns), mend the pictures it pushes, or stop
 //! and say how much is safe ([`Error::Write`]).
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{Format, format::KNOWN_NAMES};
 
@@ -54,7 +57,7 @@ pub enum Error {
     /// Wait for the other process, or choose another name.
     #[error("another process is writing {}; wait for it or give another name", .path.display())]
     Busy {
-        /// File as given.
+        /// File or folder as given.
         path: PathBuf,
     },
 
@@ -112,4 +115,15 @@ pub enum Error {
         /// What the encoder said.
         message: String,
     },
+}
+
+impl Error {
+    /// Why `path` cannot be opened, as the operating system or a lock says it.
+    pub(crate) fn open(path: &Path, reason: io::Error) -> Self {
+        if reason.kind() == io::ErrorKind::WouldBlock {
+            Self::Busy { path: path.into() }
+        } else {
+            Self::Open { path: path.into(), reason }
+        }
+    }
 }

@@ -3,6 +3,9 @@
 //! Lossless, and each file is written under a part name and then renamed, so every
 //! `.png` there is whole at any moment. A folder that already holds numbered pictures is
 //! refused: with a shorter video, the rest of the old one would stay behind as its tail.
+//! A lock file stands in the folder while a video is written, so that two processes
+//! cannot mix their pictures; a number that somebody else wrote all the same ends the
+//! video.
 
 use std::{
     ffi::OsString,
@@ -12,7 +15,10 @@ use std::{
 
 use png::{BitDepth, ColorType, Compression, Encoder, SrgbRenderingIntent};
 
-use crate::{Error, Format, Options, Picture, Sink, Summary};
+use crate::{Error, Format, Options, Picture, Sink, Summary, lock_file::LockFile};
+
+/// Name of the lock file.
+const LOCK_NAME: &str = ".filmloom-lock";
 
 /// Writes every picture to a file of its own.
 pub(crate) struct Folder {
@@ -21,55 +27,42 @@ pub(crate) struct Folder {
     pictures: u64,
     bytes: u64,
     closed: bool,
-    /// Folders made for this video, outermost first; removed again if no picture comes.
-    made: Vec<PathBuf>,
+    // Fields are dropped in this order: a folder with a lock file is not empty.
+    _lock: LockFile,
+    _made: MadeFolders,
 }
+
+/// Folders made for a video, innermost first; removed again if nothing is put there.
+struct MadeFolders(Vec<PathBuf>);
 
 impl Folder {
     /// Opens a folder for a video, making it if need be.
     pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, Error> {
         let &Options { width, height, .. } = options;
         options.check_size(Format::PngFolder, 0 < width.min(height), "at least one pixel")?;
-        let open_error = |reason| Error::Open { path: path.into(), reason };
-        let missing = path.ancestors().take_while(|folder| !folder.exists());
-        let made: Vec<PathBuf> = missing.filter(|f| *f != Path::new("")).map(Into::into).collect();
+        let open_error = |reason| Error::open(path, reason);
+        let made = MadeFolders::missing(path);
         fs::create_dir_all(path).map_err(open_error)?;
-        let made = made.into_iter().rev().collect();
+        let lock = LockFile::open(path.join(LOCK_NAME)).map_err(open_error)?;
+        check_empty(path)?;
         let (path, options) = (path.into(), *options);
-        let folder = Self { path, options, pictures: 0, bytes: 0, closed: false, made };
-        folder.check_empty()?;
-        let part = folder.part();
-        fs::write(&part, []).and_then(|()| fs::remove_file(&part)).map_err(open_error)?;
-        Ok(folder)
+        Ok(Self { path, options, pictures: 0, bytes: 0, closed: false, _lock: lock, _made: made })
     }
 
-    /// Refuses a folder with numbered pictures.
-    fn check_empty(&self) -> Result<(), Error> {
-        let open_error = |reason| Error::Open { path: self.path.clone(), reason };
-        for entry in fs::read_dir(&self.path).map_err(open_error)? {
-            let name = entry.map_err(open_error)?.file_name();
-            if is_numbered(&name) {
-                let picture = name.to_string_lossy().into_owned();
-                return Err(Error::FolderInUse { path: self.path.clone(), picture });
-            }
+    fn write(&self, png: &[u8]) -> io::Result<()> {
+        let name = format!("{:06}.png", self.pictures + 1);
+        let path = self.path.join(&name);
+        if path.symlink_metadata().is_ok() {
+            let message = format!("something else has put a {name} there");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
-        Ok(())
-    }
-
-    fn write(&mut self, png: &[u8]) -> io::Result<()> {
-        let part = self.part();
-        let written = fs::write(&part, png).and_then(|()| {
-            fs::rename(&part, self.path.join(format!("{:06}.png", self.pictures + 1)))
-        });
+        let part = self.path.join("picture.png.part");
+        let written = fs::write(&part, png).and_then(|()| fs::rename(&part, path));
         if written.is_err() {
             // The write's own error is the one to tell.
             let _ = fs::remove_file(&part);
         }
         written
-    }
-
-    fn part(&self) -> PathBuf {
-        self.path.join("picture.png.part")
     }
 }
 
@@ -100,13 +93,32 @@ impl Sink for Folder {
     }
 }
 
-impl Drop for Folder {
+impl MadeFolders {
+    /// The folders that making `path` will make.
+    fn missing(path: &Path) -> Self {
+        let missing = path.ancestors().take_while(|folder| !folder.exists());
+        Self(missing.filter(|folder| *folder != Path::new("")).map(Into::into).collect())
+    }
+}
+
+impl Drop for MadeFolders {
     fn drop(&mut self) {
-        if self.pictures == 0 {
-            // Only empty folders can be removed this way, so nobody's files are at risk.
-            self.made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+        // Only empty folders can be removed this way, so nobody's files are at risk.
+        self.0.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+    }
+}
+
+/// Refuses a folder with numbered pictures.
+fn check_empty(path: &Path) -> Result<(), Error> {
+    let open_error = |reason| Error::open(path, reason);
+    for entry in fs::read_dir(path).map_err(open_error)? {
+        let name = entry.map_err(open_error)?.file_name();
+        if is_numbered(&name) {
+            let picture = name.to_string_lossy().into_owned();
+            return Err(Error::FolderInUse { path: path.into(), picture });
         }
     }
+    Ok(())
 }
 
 /// `000001.png` and the like.
@@ -138,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         create,
-        test_support::{OPTIONS, animation, push_chunks},
+        test_support::{OPTIONS, animation, picture, push_chunks},
     };
 
     #[test]
@@ -171,5 +183,34 @@ mod tests {
 
         assert!(error.to_string().contains("000017.png"), "{error}");
         assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+    }
+    #[test]
+    fn number_that_somebody_else_wrote_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pictures/");
+        let pictures = animation(3);
+        let mut sink = create(&path, &OPTIONS).unwrap();
+        sink.push(&picture(&pictures[0])).unwrap();
+        fs::write(path.join("000002.png"), "somebody else's").unwrap();
+
+        let error = sink.push(&picture(&pictures[1])).unwrap_err();
+
+        assert!(matches!(error, Error::Write { pictures_safe: 1, .. }), "{error}");
+        assert!(error.to_string().contains("000002.png"), "{error}");
+        assert!(matches!(sink.push(&picture(&pictures[2])), Err(Error::Closed)));
+        assert_eq!(sink.finish().unwrap().pictures, 1);
+        assert_eq!(fs::read(path.join("000002.png")).unwrap(), b"somebody else's");
+        assert_eq!(path.read_dir().unwrap().count(), 2);
+    }
+
+    #[test]
+    fn refused_folder_leaves_no_outer_folder_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let too_long = "n".repeat(300);
+
+        let error = create(&folder.path().join("outer").join(too_long).join(""), &OPTIONS);
+
+        assert!(matches!(error, Err(Error::Open { .. })));
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 }

@@ -21,6 +21,7 @@
 //! - Whatever can be known before the first picture is said by [`create`]: an unknown
 //!   extension, a size the format cannot hold, a folder that cannot be written.
 //! - An existing file stays untouched until there is a picture to replace it with.
+//! - One name has one writer: [`create`] refuses what another process is writing.
 //! - No sink leaves a file at the final name that cannot be played.
 //! - The bytes depend on the pictures and the [`Options`] only: no clock, no thread
 //!   count, no random identifier. A fragment depends on its own pictures and its place
@@ -36,6 +37,7 @@ mod animation_file;
 mod folder;
 mod gif;
 mod h264;
+mod lock_file;
 mod mp4;
 mod palette;
 mod part_file;

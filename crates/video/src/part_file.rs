@@ -7,64 +7,62 @@
 //! drop      -               an unpublished part is removed
 //! ```
 //!
-//! The lock (advisory, released by the kernel even after kill -9) keeps two processes
-//! from writing one name; a part left by a killed process is taken over. File systems
-//! without locks are used without.
+//! The lock ([`LockFile`]) keeps two processes from writing one name.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs,
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use crate::Error;
+use crate::{
+    Error,
+    lock_file::{self, LockFile},
+};
 
 /// A file being written: under its part name until published.
 pub(crate) struct PartFile {
-    file: File,
+    file: LockFile,
     path: PathBuf,
     part: PathBuf,
     bytes: u64,
-    published: bool,
 }
 
 impl PartFile {
     /// Opens the part beside `path` and checks that `path` itself may be replaced.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-        let open_error = |reason| Error::Open { path: path.into(), reason };
-        if target.exists() {
-            check_replaceable(path, &target)?;
-        }
-        let part = part_path(&target);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&part)
-            .map_err(open_error)?;
-        lock(&file, path)?;
-        file.set_len(0).map_err(open_error)?;
-        Ok(Self { file, path: target, part, bytes: 0, published: false })
+        Self::open(target).map_err(|reason| Error::open(path, reason))
+    }
+
+    fn open(path: PathBuf) -> io::Result<Self> {
+        check_replaceable(&path)?;
+        let part = part_path(&path);
+        let file = LockFile::open(part.clone())?;
+        // Again, as another process may have published its part just before.
+        check_replaceable(&path)?;
+        file.file().set_len(0)?;
+        Ok(Self { file, path, part, bytes: 0 })
     }
 
     /// Opens a second part beside a published file, to replace it.
     pub(crate) fn create_successor(published: &Self) -> io::Result<Self> {
-        let (path, part) = (published.path.clone(), published.part.clone());
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&part)?;
-        Ok(Self { file, path, part, bytes: 0, published: false })
+        let file = LockFile::open(published.part.clone())?;
+        file.file().set_len(0)?;
+        Ok(Self { file, path: published.path.clone(), part: published.part.clone(), bytes: 0 })
     }
 
     /// Appends all of `bytes`, or on failure none of them.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(bytes);
+        let mut file = self.file.file();
+        file.seek(SeekFrom::Start(self.bytes))?;
+        let written = file.write_all(bytes);
         match written {
             Ok(()) => self.bytes += bytes.len() as u64,
             Err(_) => {
-                self.file.set_len(self.bytes)?;
-                self.file.seek(SeekFrom::Start(self.bytes))?;
+                // The write's own error is the one to tell. What cannot be cut off is
+                // overwritten by the next bytes.
+                let _ = file.set_len(self.bytes);
             }
         }
         written
@@ -73,17 +71,17 @@ impl PartFile {
     /// Replaces bytes that were appended before.
     pub(crate) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(offset + bytes.len() as u64 <= self.bytes, "only written bytes are replaced");
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write_all(bytes)?;
-        self.file.seek(SeekFrom::Start(self.bytes))?;
-        Ok(())
+        let mut file = self.file.file();
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
     }
 
     /// Appends bytes `offset..offset + bytes` of `source`. A failure leaves a torn end.
     pub(crate) fn append_from(&mut self, source: &Self, offset: u64, bytes: u64) -> io::Result<()> {
-        let mut reader = &source.file;
+        let (mut reader, mut writer) = (source.file.file(), self.file.file());
         reader.seek(SeekFrom::Start(offset))?;
-        let copied = io::copy(&mut io::Read::take(reader, bytes), &mut self.file)?;
+        writer.seek(SeekFrom::Start(self.bytes))?;
+        let copied = io::copy(&mut io::Read::take(reader, bytes), &mut writer)?;
         if copied < bytes {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -93,21 +91,17 @@ impl PartFile {
 
     /// Gives the file its final name, replacing what was there.
     pub(crate) fn publish(&mut self) -> io::Result<()> {
-        if !self.published {
-            fs::rename(&self.part, &self.path)?;
-            self.published = true;
-        }
-        Ok(())
+        if self.is_published() { Ok(()) } else { self.file.rename(&self.path) }
     }
 
     /// Waits until everything written would survive a loss of power.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.file().sync_all()
     }
 
     /// Whether the file has its final name.
     pub(crate) fn is_published(&self) -> bool {
-        self.published
+        self.file.is_renamed()
     }
 
     /// Final name.
@@ -121,30 +115,15 @@ impl PartFile {
     }
 }
 
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        if !self.published {
-            // Nobody is left to tell; the next writer takes the part over.
-            let _ = fs::remove_file(&self.part);
-        }
-    }
-}
-
 /// Refuses a target that is no regular file, cannot be written, or is being written.
-fn check_replaceable(path: &Path, target: &Path) -> Result<(), Error> {
-    let open_error = |reason| Error::Open { path: path.into(), reason };
+fn check_replaceable(target: &Path) -> io::Result<()> {
+    if !target.exists() {
+        return Ok(());
+    }
     if !target.is_file() {
-        return Err(open_error(io::Error::other("it exists and is not a regular file")));
+        return Err(io::Error::other("it exists and is not a regular file"));
     }
-    let existing = OpenOptions::new().write(true).open(target).map_err(open_error)?;
-    lock(&existing, path)
-}
-
-fn lock(file: &File, path: &Path) -> Result<(), Error> {
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.into() }),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
-    }
+    lock_file::check_free(target)
 }
 
 /// `ball.mp4` becomes `ball.mp4.part`, in the same folder, so that a rename suffices.

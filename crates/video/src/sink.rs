@@ -179,9 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn a_second_writer_of_the_same_file_is_refused() {
+    fn a_second_writer_of_the_same_name_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["a.mp4", "a.webp", "a.gif"] {
+        for name in ["a.mp4", "a.webp", "a.gif", "a/"] {
             let path = folder.path().join(name);
             let mut first = create(&path, &OPTIONS).unwrap();
 
