@@ -15,7 +15,9 @@ use std::{
 
 use png::{BitDepth, ColorType, Compression, Encoder, SrgbRenderingIntent};
 
-use crate::{Error, Format, Options, Picture, Sink, Summary, lock_file::LockFile};
+use crate::{
+    Error, Format, Options, Picture, Sink, Summary, lock_file::LockFile, part_file::PartFile,
+};
 
 /// Name of the lock file.
 const LOCK_NAME: &str = ".filmloom-lock";
@@ -56,13 +58,9 @@ impl Folder {
             let message = format!("something else has put a {name} there");
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
-        let part = self.path.join("picture.png.part");
-        let written = fs::write(&part, png).and_then(|()| fs::rename(&part, path));
-        if written.is_err() {
-            // The write's own error is the one to tell.
-            let _ = fs::remove_file(&part);
-        }
-        written
+        let mut file = PartFile::open(&path)?;
+        file.append(png)?;
+        file.publish()
     }
 }
 

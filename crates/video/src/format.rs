@@ -28,9 +28,7 @@ impl Format {
     ///
     /// [`Error::UnknownFormat`], which lists the known names.
     pub fn from_path(path: &Path) -> Result<Self, Error> {
-        let ends_in_separator =
-            path.as_os_str().to_string_lossy().chars().last().is_some_and(std::path::is_separator);
-        if ends_in_separator || path.is_dir() {
+        if ends_in_separator(path) || path.is_dir() {
             return Ok(Self::PngFolder);
         }
         let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
@@ -52,6 +50,11 @@ impl fmt::Display for Format {
             Self::PngFolder => "PNG (folder)",
         })
     }
+}
+
+/// Whether the path's last letter says that it is a folder.
+pub(crate) fn ends_in_separator(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().chars().last().is_some_and(std::path::is_separator)
 }
 
 #[cfg(test)]

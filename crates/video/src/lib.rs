@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The last line is [`Fragmented`], for live viewers; [`Fragmenter`] below it makes the
-//! same bytes without any writer.
+//! same bytes without any writer. [`PartFile`] is how a file is made whole or not at all,
+//! for whoever writes anything else.
 //!
 //! # Invariants
 //!
@@ -50,5 +51,6 @@ mod test_support;
 pub use error::Error;
 pub use format::Format;
 pub use mp4::{Fragment, Fragmented, Fragmenter, Position};
+pub use part_file::PartFile;
 pub use picture::Picture;
 pub use sink::{Options, Sink, Summary, create};

@@ -1,10 +1,10 @@
 //! An MP4 file that can be played at any moment of its making.
 //!
 //! ```text
-//! create       ball.mp4.part   empty; an existing ball.mp4 untouched
-//! first chunk  ball.mp4        header and first fragment, renamed into place
-//! next chunks  ball.mp4        one more fragment each
-//! finish       ball.mp4.part   ftyp moov mdat, copied from the fragments, then renamed
+//! create       part      empty; an existing ball.mp4 untouched
+//! first chunk  ball.mp4  header and first fragment, renamed into place
+//! next chunks  ball.mp4  one more fragment each
+//! finish       part      ftyp moov mdat, copied from the fragments, then renamed
 //! ```
 //!
 //! Invariant: from the first chunk on, the file at the final name is a header and whole
@@ -65,7 +65,7 @@ impl Mp4File {
     /// Writes the same pictures with all tables first and renames that into place.
     fn rewrite_for_fast_start(&self) -> io::Result<u64> {
         let data_bytes: u64 = self.index.unit_bytes.iter().map(|&bytes| u64::from(bytes)).sum();
-        let mut copy = PartFile::create_successor(&self.file)?;
+        let mut copy = self.file.successor()?;
         copy.append(&self.finished_header())?;
         copy.append(&wide_mdat_header(data_bytes))?;
         for (offset, bytes) in self.index.parts() {

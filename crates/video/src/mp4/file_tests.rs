@@ -81,12 +81,12 @@ fn file_stays_fragmented_where_the_second_copy_cannot_be_written() {
     let path = folder.path().join("a.mp4");
     let mut sink = create(&path, &OPTIONS).unwrap();
     push_chunks(&mut *sink, &animation(7), 3);
-    fs::create_dir(folder.path().join("a.mp4.part")).unwrap();
+    fs::create_dir(folder.path().join(".a.mp4.filmloom-part")).unwrap();
     let summary = sink.finish().unwrap();
 
     let film = reader::read(&fs::read(&path).unwrap()).unwrap();
     assert_eq!((summary.pictures, film.decoded_pictures()), (7, 7));
     assert_eq!(film.moofs.len(), 3);
     let reason = summary.kept_fragmented.unwrap();
-    assert!(reason.contains("a.mp4.part is in the way"), "{reason}");
+    assert!(reason.contains("a.mp4.filmloom-part is in the way"), "{reason}");
 }
