@@ -5,7 +5,11 @@
 
 use std::{io, path::Path};
 
-use crate::{Error, Options, Picture, Sink, Summary, part_file::PartFile};
+use crate::{
+    Error, Options, Picture, Summary,
+    guarded::{Failure, Output},
+    part_file::PartFile,
+};
 
 /// Bytes of a format whose pictures follow one another between a start and an end.
 pub(crate) trait Animation: Send {
@@ -34,13 +38,12 @@ pub(crate) struct AnimationFile<A> {
     animation: A,
     file: PartFile,
     pictures: u64,
-    closed: bool,
 }
 
 impl<A: Animation> AnimationFile<A> {
     /// Opens `path` for a video; an existing file stays until the video is complete.
     pub(crate) fn create(path: &Path, animation: A) -> Result<Self, Error> {
-        Ok(Self { animation, file: PartFile::create(path)?, pictures: 0, closed: false })
+        Ok(Self { animation, file: PartFile::create(path)?, pictures: 0 })
     }
 
     /// Appends a picture, the first one with the header before it.
@@ -57,10 +60,20 @@ impl<A: Animation> AnimationFile<A> {
         self.pictures += 1;
         Ok(())
     }
+}
 
-    /// Completes the file and gives it its name, if it has any picture.
-    fn seal(&mut self) -> io::Result<()> {
-        self.closed = true;
+impl<A: Animation> Output for AnimationFile<A> {
+    fn options(&self) -> &Options {
+        self.animation.options()
+    }
+
+    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Failure> {
+        let bytes = self.animation.picture(picture, self.pictures)?;
+        Ok(self.append(bytes)?)
+    }
+
+    /// Seals the file and gives it its name, if it has any picture.
+    fn complete(&mut self) -> io::Result<()> {
         if self.pictures == 0 {
             return Ok(());
         }
@@ -71,38 +84,10 @@ impl<A: Animation> AnimationFile<A> {
         self.file.publish()
     }
 
-    fn write_error(&self, reason: io::Error) -> Error {
-        let target = self.file.path().display().to_string();
-        let pictures_safe = if self.file.is_published() { self.pictures } else { 0 };
-        Error::Write { target, pictures_safe, reason }
-    }
-}
-
-impl<A: Animation> Sink for AnimationFile<A> {
-    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Error> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        self.animation.options().check_picture(picture)?;
-        let bytes = self.animation.picture(picture, self.pictures)?;
-        self.append(bytes).map_err(|reason| {
-            // The first failure is the one to tell; a failure to seal shows as 0 safe pictures.
-            let _ = self.seal();
-            self.write_error(reason)
-        })
-    }
-
-    fn end_chunk(&mut self) -> Result<(), Error> {
-        if self.closed { Err(Error::Closed) } else { Ok(()) }
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<Summary, Error> {
-        if !self.closed {
-            self.seal().map_err(|reason| self.write_error(reason))?;
-        }
-        let (pictures, bytes) =
-            if self.file.is_published() { (self.pictures, self.file.bytes()) } else { (0, 0) };
+    fn summary(&self) -> Summary {
+        let playable = self.file.is_published();
+        let (pictures, bytes) = if playable { (self.pictures, self.file.bytes()) } else { (0, 0) };
         let path = Some(self.file.path().into());
-        Ok(Summary { pictures, bytes, path, kept_fragmented: None })
+        Summary { pictures, bytes, path, kept_fragmented: None }
     }
 }

@@ -16,7 +16,10 @@ use std::{
 use png::{BitDepth, ColorType, Compression, Encoder, SrgbRenderingIntent};
 
 use crate::{
-    Error, Format, Options, Picture, Sink, Summary, lock_file::LockFile, part_file::PartFile,
+    Error, Format, Options, Picture, Summary,
+    guarded::{Failure, Output},
+    lock_file::LockFile,
+    part_file::PartFile,
 };
 
 /// Name of the lock file.
@@ -28,7 +31,6 @@ pub(crate) struct Folder {
     options: Options,
     pictures: u64,
     bytes: u64,
-    closed: bool,
     // Fields are dropped in this order: a folder with a lock file is not empty.
     _lock: LockFile,
     _made: MadeFolders,
@@ -48,7 +50,7 @@ impl Folder {
         let lock = LockFile::open(path.join(LOCK_NAME)).map_err(open_error)?;
         check_empty(path)?;
         let (path, options) = (path.into(), *options);
-        Ok(Self { path, options, pictures: 0, bytes: 0, closed: false, _lock: lock, _made: made })
+        Ok(Self { path, options, pictures: 0, bytes: 0, _lock: lock, _made: made })
     }
 
     fn write(&self, png: &[u8]) -> io::Result<()> {
@@ -64,30 +66,22 @@ impl Folder {
     }
 }
 
-impl Sink for Folder {
-    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Error> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        self.options.check_picture(picture)?;
+impl Output for Folder {
+    fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Failure> {
         let png = encode(picture)?;
-        self.write(&png).map_err(|reason| {
-            self.closed = true;
-            let target = self.path.display().to_string();
-            Error::Write { target, pictures_safe: self.pictures, reason }
-        })?;
+        self.write(&png)?;
         self.pictures += 1;
         self.bytes += png.len() as u64;
         Ok(())
     }
 
-    fn end_chunk(&mut self) -> Result<(), Error> {
-        if self.closed { Err(Error::Closed) } else { Ok(()) }
-    }
-
-    fn finish(self: Box<Self>) -> Result<Summary, Error> {
+    fn summary(&self) -> Summary {
         let (pictures, bytes) = (self.pictures, self.bytes);
-        Ok(Summary { pictures, bytes, path: Some(self.path.clone()), kept_fragmented: None })
+        Summary { pictures, bytes, path: Some(self.path.clone()), kept_fragmented: None }
     }
 }
 

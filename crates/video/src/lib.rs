@@ -37,6 +37,7 @@ mod sink;
 mod animation_file;
 mod folder;
 mod gif;
+mod guarded;
 mod h264;
 mod lock_file;
 mod mp4;

@@ -14,8 +14,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Error, Format, Picture, animation_file::AnimationFile, folder::Folder, gif::Gif, mp4::Mp4File,
-    webp::WebP,
+    Error, Format, Picture, animation_file::AnimationFile, folder::Folder, gif::Gif,
+    guarded::Guarded, mp4::Mp4File, webp::WebP,
 };
 
 /// Takes the pictures of one video and writes them as they come.
@@ -37,7 +37,7 @@ pub trait Sink: Send {
 
     /// Completes the video. Without any picture, nothing is left behind.
     ///
-    /// May be called after an [`Error::Write`]: what was safe is then completed.
+    /// May be called after an [`Error::Write`]: it then says what was safe.
     ///
     /// # Errors
     ///
@@ -78,10 +78,10 @@ pub struct Summary {
 /// [`Error::Busy`] or [`Error::FolderInUse`]; nothing has been changed then.
 pub fn create(path: &Path, options: &Options) -> Result<Box<dyn Sink>, Error> {
     Ok(match Format::from_path(path)? {
-        Format::Mp4 => Box::new(Mp4File::create(path, options)?),
-        Format::WebP => Box::new(AnimationFile::create(path, WebP::new(options)?)?),
-        Format::Gif => Box::new(AnimationFile::create(path, Gif::new(options)?)?),
-        Format::PngFolder => Box::new(Folder::create(path, options)?),
+        Format::Mp4 => Box::new(Guarded::new(Mp4File::create(path, options)?)),
+        Format::WebP => Box::new(Guarded::new(AnimationFile::create(path, WebP::new(options)?)?)),
+        Format::Gif => Box::new(Guarded::new(AnimationFile::create(path, Gif::new(options)?)?)),
+        Format::PngFolder => Box::new(Guarded::new(Folder::create(path, options)?)),
     })
 }
 

@@ -4,29 +4,37 @@
 //! create       part      empty; an existing ball.mp4 untouched
 //! first chunk  ball.mp4  header and first fragment, renamed into place
 //! next chunks  ball.mp4  one more fragment each
-//! finish       part      ftyp moov mdat, copied from the fragments, then renamed
+//! complete     part      ftyp moov mdat, copied from the fragments, then renamed
 //! ```
 //!
 //! Invariant: from the first chunk on, the file at the final name is a header and whole
 //! fragments (plus, after a kill in the middle of a write, a torn last one, which
-//! players drop). A failed write is cut off. If the copy for fast start does not fit on
-//! the disk, the fragmented file stays: it is complete, only slower to open over a
-//! network.
+//! players drop). A failed write is cut off, and the rest completed. If the copy for fast
+//! start does not fit on the disk, the fragmented file stays: it is whole, only slower to
+//! open over a network.
 //!
 //! Memory: 4 bytes a picture and 12 a chunk for the tables of the finished file, which
 //! is 0.3 MB for an hour.
 
 use std::{io, path::Path};
 
-use super::{Fragment, Fragmenter, movie::Tables};
-use crate::{Error, Options, Picture, Sink, Summary, part_file::PartFile};
+use super::{
+    Fragment, Fragmenter,
+    fragments::{Fragments, Target},
+    movie::{Movie, Tables},
+};
+use crate::{Error, Options, Summary, h264::ParameterSets, part_file::PartFile};
 
-/// Writes a video to an MP4 file.
+/// Keeps the fragments of a video in an MP4 file.
 pub(crate) struct Mp4File {
     file: PartFile,
-    fragmenter: Fragmenter,
+    options: Options,
+    sets: ParameterSets,
+    /// Header of the fragmented file.
+    header: Vec<u8>,
     index: Index,
-    closed: bool,
+    /// Why the file could not be rewritten for fast start.
+    kept_fragmented: Option<String>,
 }
 
 /// Where the access units lie in the fragmented file.
@@ -39,31 +47,21 @@ struct Index {
 
 impl Mp4File {
     /// Opens `path` for a video; see [`PartFile`] for what happens to an existing file.
-    pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path, options: &Options) -> Result<Fragments<Self>, Error> {
         let fragmenter = Fragmenter::new(options)?;
-        let file = PartFile::create(path)?;
-        Ok(Self { file, fragmenter, index: Index::default(), closed: false })
-    }
-
-    /// Writes a fragment, the first one with the header before it.
-    fn write(&mut self, fragment: &Fragment) -> io::Result<()> {
-        if self.file.is_published() {
-            self.file.append(&fragment.bytes)?;
-        } else {
-            self.file.append(&[self.fragmenter.header(), &fragment.bytes].concat())?;
-            self.file.publish()?;
-        }
-        self.index.add(fragment, self.file.bytes());
-        Ok(())
-    }
-
-    fn write_error(&self, reason: io::Error) -> Error {
-        let target = self.file.path().display().to_string();
-        Error::Write { target, pictures_safe: self.index.pictures(), reason }
+        let file = Self {
+            file: PartFile::create(path)?,
+            options: *options,
+            sets: fragmenter.parameter_sets().clone(),
+            header: fragmenter.header().to_vec(),
+            index: Index::default(),
+            kept_fragmented: None,
+        };
+        Ok(Fragments::new(fragmenter, file))
     }
 
     /// Writes the same pictures with all tables first and renames that into place.
-    fn rewrite_for_fast_start(&self) -> io::Result<u64> {
+    fn rewrite_for_fast_start(&self) -> io::Result<PartFile> {
         let data_bytes: u64 = self.index.unit_bytes.iter().map(|&bytes| u64::from(bytes)).sum();
         let mut copy = self.file.successor()?;
         copy.append(&self.finished_header())?;
@@ -73,14 +71,15 @@ impl Mp4File {
         }
         copy.sync()?;
         copy.publish()?;
-        Ok(copy.bytes())
+        Ok(copy)
     }
 
     /// Header of the finished file, with the offsets the parts will have in it.
     fn finished_header(&self) -> Vec<u8> {
         let header = |part_offsets: &[u64]| {
             let Index { unit_bytes: sizes, part_pictures, .. } = &self.index;
-            self.fragmenter.movie().finished_header(&Tables { sizes, part_pictures, part_offsets })
+            let movie = Movie { options: &self.options, sets: &self.sets };
+            movie.finished_header(&Tables { sizes, part_pictures, part_offsets })
         };
         // The offsets depend on the header's length, and that on their number only.
         let header_bytes = header(&self.index.part_offsets).len();
@@ -94,42 +93,42 @@ impl Mp4File {
     }
 }
 
-impl Sink for Mp4File {
-    fn push(&mut self, picture: &Picture<'_>) -> Result<(), Error> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        self.fragmenter.push(picture)?;
-        if self.fragmenter.is_full() { self.end_chunk() } else { Ok(()) }
-    }
-
-    fn end_chunk(&mut self) -> Result<(), Error> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        let Some(fragment) = self.fragmenter.end_chunk() else { return Ok(()) };
-        self.write(&fragment).map_err(|reason| {
-            self.closed = true;
-            self.write_error(reason)
-        })
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<Summary, Error> {
-        if !self.closed {
-            self.end_chunk()?;
-        }
-        let (mut bytes, mut kept_fragmented) = (self.file.bytes(), None);
+impl Target for Mp4File {
+    /// The first fragment brings the header along, and the file to its name.
+    fn write(&mut self, fragment: &Fragment) -> io::Result<()> {
         if self.file.is_published() {
-            match self.rewrite_for_fast_start() {
-                Ok(finished_bytes) => bytes = finished_bytes,
-                Err(reason) => {
-                    kept_fragmented = Some(reason.to_string());
-                    self.file.sync().map_err(|reason| self.write_error(reason))?;
-                }
+            self.file.append(&fragment.bytes)?;
+        } else {
+            self.file.append(&[&self.header[..], &fragment.bytes].concat())?;
+            self.file.publish()?;
+        }
+        self.index.add(fragment, self.file.bytes());
+        Ok(())
+    }
+
+    fn complete(&mut self) -> io::Result<()> {
+        if !self.file.is_published() {
+            return Ok(());
+        }
+        match self.rewrite_for_fast_start() {
+            Ok(finished) => {
+                self.file = finished;
+                Ok(())
+            }
+            Err(reason) => {
+                self.kept_fragmented = Some(reason.to_string());
+                self.file.sync()
             }
         }
-        let path = Some(self.file.path().into());
-        Ok(Summary { pictures: self.index.pictures(), bytes, path, kept_fragmented })
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            pictures: self.index.pictures(),
+            bytes: if self.file.is_published() { self.file.bytes() } else { 0 },
+            path: Some(self.file.path().into()),
+            kept_fragmented: self.kept_fragmented.clone(),
+        }
     }
 }
 

@@ -136,9 +136,14 @@ impl Fragmenter {
         self.position
     }
 
-    /// What the boxes of a finished movie need to know.
-    pub(super) fn movie(&self) -> Movie<'_> {
-        Movie { options: &self.options, sets: &self.sets }
+    /// Size and rate of the video.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The parameter sets of every fragment.
+    pub(super) fn parameter_sets(&self) -> &ParameterSets {
+        &self.sets
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Fragmenter   pictures -> header and fragments, as bytes
-//! Fragmented   the same bytes to any writer: a live stream
-//! Mp4File      the same bytes to a file; rewritten for fast start when complete
+//! Fragments    the same, each fragment written to a target when its chunk ends
+//! Fragmented   with any writer as the target: a live stream
+//! Mp4File      a file as the target; rewritten for fast start when complete
 //!
 //! fragmented:  ftyp moov | moof mdat | moof mdat | ...     one moof + mdat a chunk
 //! fast start:  ftyp moov mdat                              tables first, then all data
@@ -18,6 +19,7 @@
 mod boxes;
 mod file;
 mod fragmenter;
+mod fragments;
 mod movie;
 mod stream;
 
