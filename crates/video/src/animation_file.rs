@@ -91,3 +91,64 @@ impl<A: Animation> Output for AnimationFile<A> {
         Summary { pictures, bytes, path, kept_fragmented: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        Sink,
+        guarded::Guarded,
+        test_support::{OPTIONS, animation, picture},
+    };
+
+    /// A format of one byte, four bytes a picture, and one byte at the end.
+    struct Short {
+        bytes_max: u64,
+    }
+
+    #[test]
+    fn picture_that_ends_at_the_largest_size_is_kept_and_the_next_refused() {
+        for (bytes_max, kept) in [(9, 2), (12, 2), (13, 3)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a");
+            let rgb = &animation(1)[0];
+            let file = AnimationFile::create(&path, Short { bytes_max }).unwrap();
+            let mut sink = Box::new(Guarded::new(file));
+            (0..kept).for_each(|_| sink.push(&picture(rgb)).unwrap());
+
+            let error = sink.push(&picture(rgb)).unwrap_err();
+
+            let Error::Write { pictures_safe, reason, .. } = error else { panic!("{error}") };
+            assert_eq!((pictures_safe, reason.kind()), (kept, io::ErrorKind::FileTooLarge));
+            assert!(reason.to_string().contains(&format!("{bytes_max} bytes")), "{reason}");
+            let expected = ["S0000", "1111", "2222"][..usize::try_from(kept).unwrap()].concat();
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected + ".");
+            let summary = sink.finish().unwrap();
+            assert_eq!((summary.pictures, summary.bytes), (kept, 4 * kept + 2));
+        }
+    }
+
+    impl Animation for Short {
+        fn options(&self) -> &Options {
+            &OPTIONS
+        }
+
+        fn header(&self) -> Vec<u8> {
+            b"H".to_vec()
+        }
+
+        fn picture(&mut self, _picture: &Picture<'_>, index: u64) -> Result<Vec<u8>, Error> {
+            Ok(index.to_string().repeat(4).into())
+        }
+
+        fn bytes_max(&self) -> u64 {
+            self.bytes_max
+        }
+
+        fn seal(&self, _bytes: u64) -> Seal {
+            Seal { tail: b".".to_vec(), patch: (0, b"S".to_vec()) }
+        }
+    }
+}

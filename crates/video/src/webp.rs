@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn file_over_4_gib_is_refused() {
+    fn largest_file_has_the_largest_even_size_in_its_header() {
         let webp = WebP::new(&OPTIONS).unwrap();
 
         let Seal { patch, .. } = webp.seal(webp.bytes_max());
