@@ -1,8 +1,8 @@
 //! What can go wrong between a picture and a file.
 //!
 //! Variants are divided by what the caller does next: choose another name or size
-//! (everything [`create`](crate::create) returns), mend the pictures it pushes, or stop
-//! and say how much is safe ([`Error::Write`]).
+//! (what [`create`](crate::create) returns), mend the pictures it pushes, or stop and say
+//! how much is safe ([`Error::Write`], [`Error::Encoder`]).
 
 use std::{
     io,
@@ -103,11 +103,12 @@ pub enum Error {
         reason: io::Error,
     },
 
-    /// Call `finish`: an earlier write failed, and a gap must not be filled with later pictures.
-    #[error("no picture can follow a failed write; finish the video")]
+    /// Call `finish`: an earlier picture failed, and its place is not for later ones.
+    #[error("no picture can follow one that failed; finish the video")]
     Closed,
 
-    /// Report it: the encoder refused a picture that it should take.
+    /// Report it: the encoder refused a picture that it should take. `finish` keeps the
+    /// pictures before it.
     #[error("{format} encoder failed: {message}")]
     Encoder {
         /// Format whose encoder it is.

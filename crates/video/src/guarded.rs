@@ -3,13 +3,14 @@
 //! ```text
 //! open --push, end_chunk--> open
 //!   |                         |
-//!   |  finish                 |  a write failed
+//!   |  finish                 |  a picture could not be encoded or kept
 //!   v                         v
 //! completed               completed; pictures are refused with Error::Closed
 //! ```
 //!
 //! An [`Output`] knows its format and nothing of this: it is given pictures of its size
-//! only, nothing after a write that failed, and is completed once.
+//! only, no picture after one that failed (it would stand in the other's place), and is
+//! completed once.
 
 use std::io;
 
@@ -39,9 +40,9 @@ pub(crate) trait Output: Send {
 
 /// Why an [`Output`] did not take a picture.
 pub(crate) enum Failure {
-    /// It could not be encoded; the next one may be.
+    /// It could not be encoded.
     Encode(Error),
-    /// It could not be kept, and a later one must not fill the gap.
+    /// It, or one before it, could not be kept.
     Write(io::Error),
 }
 
@@ -66,19 +67,20 @@ impl<O: Output> Guarded<O> {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Closes the video at a failed write.
+    /// Closes and completes the video at a failure.
     fn close_on_failure(&mut self, taken: Result<(), Failure>) -> Result<(), Error> {
-        match taken {
-            Ok(()) => Ok(()),
-            Err(Failure::Encode(error)) => Err(error),
-            Err(Failure::Write(reason)) => {
-                self.closed = true;
-                // The first failure is the one to tell; what cannot be completed either
-                // is missing from the pictures that are safe.
-                let _ = self.output.complete();
-                Err(write_error(&self.output.summary(), reason))
-            }
+        let Err(failure) = taken else { return Ok(()) };
+        self.closed = true;
+        // Below, the first failure is the one to tell; what cannot be completed either is
+        // missing from the pictures that are safe.
+        if let Failure::Encode(_) = failure {
+            let _ = self.output.end_chunk();
         }
+        let _ = self.output.complete();
+        Err(match failure {
+            Failure::Encode(error) => error,
+            Failure::Write(reason) => write_error(&self.output.summary(), reason),
+        })
     }
 }
 
@@ -138,10 +140,11 @@ mod tests {
         pictures: u64,
         room: u64,
         odd: Option<u64>,
+        chunks: u64,
         completed: u64,
     }
 
-    const ROOM: Room = Room { pictures: 0, room: 2, odd: None, completed: 0 };
+    const ROOM: Room = Room { pictures: 0, room: 2, odd: None, chunks: 0, completed: 0 };
 
     #[test]
     fn failed_write_completes_the_video_and_refuses_all_that_follows() {
@@ -161,15 +164,26 @@ mod tests {
     }
 
     #[test]
-    fn picture_that_cannot_be_encoded_closes_nothing() {
+    fn picture_that_cannot_be_encoded_leaves_no_gap() {
         let rgb = &animation(1)[0];
-        let mut sink = Guarded::new(Room { odd: Some(0), ..ROOM });
+        let mut sink = Guarded::new(Room { odd: Some(1), ..ROOM });
+        sink.push(&picture(rgb)).unwrap();
+
         assert!(matches!(sink.push(&picture(rgb)), Err(Error::Encoder { .. })));
+
+        sink.output.odd = None;
+        assert!(matches!(sink.push(&picture(rgb)), Err(Error::Closed)));
+        assert_eq!((sink.output.pictures, sink.output.chunks, sink.output.completed), (1, 1, 1));
+        assert_eq!(Box::new(sink).finish().unwrap().pictures, 1);
+    }
+
+    #[test]
+    fn picture_of_another_size_closes_nothing() {
+        let mut sink = Guarded::new(ROOM);
         let small = Picture::new(1, 1, &[0; 3]).unwrap();
         assert!(matches!(sink.push(&small), Err(Error::PictureSize { .. })));
-        sink.output.odd = None;
 
-        sink.push(&picture(rgb)).unwrap();
+        sink.push(&picture(&animation(1)[0])).unwrap();
 
         let Summary { pictures, bytes, .. } = Box::new(sink).finish().unwrap();
         assert_eq!((pictures, bytes), (1, 1));
@@ -189,6 +203,11 @@ mod tests {
                 return Err(io::Error::from(io::ErrorKind::StorageFull).into());
             }
             self.pictures += 1;
+            Ok(())
+        }
+
+        fn end_chunk(&mut self) -> Result<(), Failure> {
+            self.chunks += 1;
             Ok(())
         }
 

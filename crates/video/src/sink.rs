@@ -24,20 +24,20 @@ pub trait Sink: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::PictureSize`] if it is not of the video's size; [`Error::Write`] if the
-    /// bytes could not be kept; [`Error::Closed`] after such a failure.
+    /// [`Error::PictureSize`] if it is not of the video's size; [`Error::Encoder`] or
+    /// [`Error::Write`] if it could not be encoded or kept; [`Error::Closed`] after either.
     fn push(&mut self, picture: &Picture<'_>) -> Result<(), Error>;
 
     /// Ends a chunk: the next picture can be decoded without the ones before it.
     ///
     /// # Errors
     ///
-    /// [`Error::Write`] if the bytes could not be kept.
+    /// [`Error::Write`] if the bytes could not be kept; [`Error::Closed`] after a failure.
     fn end_chunk(&mut self) -> Result<(), Error>;
 
     /// Completes the video. Without any picture, nothing is left behind.
     ///
-    /// May be called after an [`Error::Write`]: it then says what was safe.
+    /// May be called after a failure: it then says what is safe.
     ///
     /// # Errors
     ///
@@ -75,7 +75,8 @@ pub struct Summary {
 /// # Errors
 ///
 /// [`Error::UnknownFormat`], [`Error::Size`], [`Error::Rate`], [`Error::Open`],
-/// [`Error::Busy`] or [`Error::FolderInUse`]; nothing has been changed then.
+/// [`Error::Busy`], [`Error::FolderInUse`], or [`Error::Encoder`] if an encoder does not
+/// start; nothing has been changed then.
 pub fn create(path: &Path, options: &Options) -> Result<Box<dyn Sink>, Error> {
     Ok(match Format::from_path(path)? {
         Format::Mp4 => Box::new(Guarded::new(Mp4File::create(path, options)?)),
