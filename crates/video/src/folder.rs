@@ -22,6 +22,9 @@ use crate::{
     part_file::PartFile,
 };
 
+/// Longest side of a PNG picture in pixels (PNG specification, 11.2.1).
+const SIDE_MAX: u32 = 0x7fff_ffff;
+
 /// Name of the lock file.
 const LOCK_NAME: &str = ".filmloom-lock";
 
@@ -43,7 +46,8 @@ impl Folder {
     /// Opens a folder for a video, making it if need be.
     pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, Error> {
         let &Options { width, height, .. } = options;
-        options.check_size(Format::PngFolder, 0 < width.min(height), "at least one pixel")?;
+        let fits = [width, height].iter().all(|side| (1..=SIDE_MAX).contains(side));
+        options.check_size(Format::PngFolder, fits, "1 to 2147483647 pixels a side")?;
         let open_error = |reason| Error::open(path, reason);
         let made = MadeFolders::missing(path);
         fs::create_dir_all(path).map_err(open_error)?;

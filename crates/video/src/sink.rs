@@ -151,6 +151,24 @@ mod tests {
     }
 
     #[test]
+    fn every_format_refuses_impossible_sizes_and_rates_before_it_changes_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.mp4", "a.webp", "a.gif", "a/"] {
+            let path = folder.path().join(name);
+            for (width, height) in [(0, 48), (64, 0), (1 << 31, 2), (2, u32::MAX)] {
+                let error = create(&path, &Options { width, height, ..OPTIONS }).err().unwrap();
+                assert!(matches!(error, Error::Size { .. }), "{name}: {error}");
+            }
+            for pictures_per_second in [0, 61] {
+                let options = Options { pictures_per_second, ..OPTIONS };
+                let refused = matches!(create(&path, &options), Err(Error::Rate { .. }));
+                assert_eq!(refused, name != "a/", "{name}: PNG pictures have no rate");
+            }
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
     fn every_format_leaves_nothing_behind_without_a_picture() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.mp4", "a.webp", "a.gif", "a/"] {
