@@ -16,7 +16,7 @@ impl Boxes {
         self.raw(kind);
         body(self);
         let size = u32::try_from(self.bytes.len() - start)
-            .expect("boxes stay under 4 GiB: the only large one, mdat, has a 64-bit header");
+            .expect("fragments are bounded, and a finished file's mdat has a 64-bit header");
         self.patch_u32(start, size);
     }
 

@@ -24,6 +24,10 @@ use crate::{
 /// Chosen: eight seconds at 16 pictures a second, ten chunks of the models at hand.
 const FRAGMENT_PICTURES_MAX: usize = 128;
 
+/// Largest fragment, in bytes of pictures, for the same reason at large sizes. Chosen: far
+/// from the 0.2 MB that 128 pictures of the embedded model have.
+const FRAGMENT_BYTES_MAX: usize = 64 << 20;
+
 /// Turns pictures into the header and the fragments of a stream.
 pub struct Fragmenter {
     options: Options,
@@ -112,9 +116,11 @@ impl Fragmenter {
         Some(fragment)
     }
 
-    /// Whether the chunk should end even if the caller's did not, to bound the memory.
+    /// Whether the chunk should end even if the caller's did not: a caller that asks after
+    /// every picture keeps a bound on the memory.
     pub fn is_full(&self) -> bool {
-        FRAGMENT_PICTURES_MAX <= self.units.len()
+        let bytes: usize = self.units.iter().map(Vec::len).sum();
+        FRAGMENT_PICTURES_MAX <= self.units.len() || FRAGMENT_BYTES_MAX <= bytes
     }
 
     /// The `ftyp` and `moov` boxes that come before the first fragment.
@@ -196,4 +202,22 @@ fn track_run(boxes: &mut Boxes, unit_bytes: &[u32]) -> usize {
         boxes.u32s(unit_bytes);
     });
     data_offset_at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::OPTIONS;
+
+    #[test]
+    fn chunk_is_full_at_its_pictures_or_its_bytes() {
+        let mut fragmenter = Fragmenter::new(&OPTIONS).unwrap();
+        let mut is_full = |units: usize, unit_bytes: usize| {
+            fragmenter.units = vec![vec![0; unit_bytes]; units];
+            fragmenter.is_full()
+        };
+
+        assert!(!is_full(0, 0) && !is_full(127, 9) && is_full(128, 9));
+        assert!(!is_full(2, FRAGMENT_BYTES_MAX / 2 - 1) && is_full(2, FRAGMENT_BYTES_MAX / 2));
+    }
 }
