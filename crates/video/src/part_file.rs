@@ -13,7 +13,7 @@
 //! name that long, the part is called by a hash of it.
 //!
 //! Links are followed: the file that the last one names is replaced, or made if it is not
-//! there yet, and the link stays. The lock ([`LockFile`]) keeps two processes from
+//! there yet, and the link stays. A replaced file's rights pass on. The lock ([`LockFile`]) keeps two processes from
 //! writing one name.
 
 use std::{
@@ -77,15 +77,22 @@ impl PartFile {
         let (file, part) = open_part(&path)?;
         // Again, as another process may have published its part just before.
         check_replaceable(&path)?;
-        file.file().set_len(0)?;
-        Ok(Self { file, path, part, bytes: 0 })
+        Self::start(file, path, part)
     }
 
     /// Opens a second part beside a published file, to replace it.
     pub(crate) fn successor(&self) -> io::Result<Self> {
-        let file = LockFile::open(self.part.clone())?;
+        Self::start(LockFile::open(self.part.clone())?, self.path.clone(), self.part.clone())
+    }
+
+    /// Empties the part and gives it the rights of the file that it will replace, if any.
+    fn start(file: LockFile, path: PathBuf, part: PathBuf) -> io::Result<Self> {
         file.file().set_len(0)?;
-        Ok(Self { file, path: self.path.clone(), part: self.part.clone(), bytes: 0 })
+        if let Ok(replaced) = fs::metadata(&path) {
+            // A file system without rights has none to lose.
+            let _ = file.file().set_permissions(replaced.permissions());
+        }
+        Ok(Self { file, path, part, bytes: 0 })
     }
 
     /// Appends all of `bytes`, or on failure none of them.
@@ -139,7 +146,8 @@ impl PartFile {
         if self.is_published() { Ok(()) } else { self.file.rename(&self.path) }
     }
 
-    /// Waits until everything written would survive a loss of power.
+    /// Waits until everything written would survive a loss of power; a name given since
+    /// may not.
     ///
     /// # Errors
     ///
@@ -321,6 +329,21 @@ mod tests {
         let error = write(&round, b"").unwrap_err();
         assert!(error.to_string().contains("links follow one another"), "{error}");
         assert_eq!(folder.path().read_dir().unwrap().count(), 4);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn replaced_file_keeps_its_rights() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gif");
+        let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
+        write(&path, b"old").unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o604)).unwrap();
+
+        write(&path, b"new").unwrap();
+
+        assert_eq!(mode(), 0o604);
     }
 
     #[cfg(unix)]
