@@ -12,6 +12,12 @@ use checkpoint::{Checkpoint, Ema, Source, manifest};
 /// Lines of a source file, tests excluded; a longer one usually holds two ideas.
 const FILE_LINES_MAX: usize = 500;
 
+/// Folders of the repository with sources and documents.
+const FOLDERS: [&str; 6] = ["bench", "cli", "crates", "docs", "models", "tests"];
+
+/// Ends of names by which a word in a document is taken for a file of ours.
+const SOURCE_EXTENSIONS: [&str; 6] = ["cu", "md", "py", "rs", "sh", "toml"];
+
 #[test]
 fn every_source_file_says_what_it_is() {
     for (path, text) in sources() {
@@ -52,16 +58,26 @@ fn pure_crates_depend_on_no_runtime() {
 
 #[test]
 fn links_in_the_documents_lead_somewhere() {
-    let documents =
-        ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "models/mini/README.md"];
-    for document in documents {
-        let path = root().join(document);
-        let text = fs::read_to_string(&path).expect("the document is there");
+    for (document, text) in files("md") {
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap_or_default();
             let outside = file.is_empty() || file.contains("://");
-            let there = path.parent().expect("a file has a folder").join(file).exists();
-            assert!(outside || there, "{document} links to {target}");
+            let there = folder(&document).join(file).exists();
+            assert!(outside || there, "{} links to {target}", document.display());
+        }
+    }
+}
+
+#[test]
+fn paths_in_the_documents_lead_somewhere() {
+    let all = paths();
+    for (document, text) in files("md") {
+        let folder = folder(&document);
+        for path in code_words(&text).filter(|word| is_path(word, folder)) {
+            // A name alone may stand for a file whose folder the text has named before.
+            let named = all.iter().any(|there| there.file_name().is_some_and(|name| name == path));
+            let there = named || root().join(path).exists() || folder.join(path).exists();
+            assert!(there, "{} names {path}, which is not there", document.display());
         }
     }
 }
@@ -93,21 +109,69 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests stand in the root").to_owned()
 }
 
+fn folder(document: &Path) -> &Path {
+    document.parent().expect("a file has a folder")
+}
+
+/// Words of a document's code: of what stands between backticks, and of its blocks.
+fn code_words(text: &str) -> impl Iterator<Item = &str> {
+    let spans = text.split("```").enumerate().flat_map(|(part, text)| {
+        let block = part % 2 == 1;
+        text.split('`').enumerate().filter(move |(piece, _)| block || piece % 2 == 1)
+    });
+    let words = spans.flat_map(|(_, span)| span.split_whitespace());
+    words.map(|word| word.trim_end_matches([',', ';', ':', '.', ')']))
+}
+
+/// Whether a word can only mean a file or folder of the repository: it begins with one
+/// that is there, in the root or beside the document, or it ends as our sources do. What
+/// stands for a name (`cases/NAME/`, `tests/*.rs`) means none.
+fn is_path(word: &str, folder: &Path) -> bool {
+    let stands_for_a_name =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase());
+    if word.contains(['*', '<', '{', '=', ':', '$']) || word.split('/').any(stands_for_a_name) {
+        return false;
+    }
+    match word.split_once('/') {
+        // Built, absolute.
+        Some(("target" | "", _)) => false,
+        Some((first, _)) if root().join(first).exists() || folder.join(first).exists() => true,
+        _ => SOURCE_EXTENSIONS.iter().any(|extension| has_extension(Path::new(word), extension)),
+    }
+}
+
 /// Every Rust file of the workspace.
 fn sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut folders = ["crates", "cli", "models", "tests"].map(|name| root().join(name)).to_vec();
+    let found = files("rs");
+    assert!(found.len() > 50, "only {} source files were found", found.len());
+    found
+}
+
+/// Every file of the repository with this extension, and its text.
+fn files(extension: &str) -> Vec<(PathBuf, String)> {
+    let paths = paths().into_iter().filter(|path| has_extension(path, extension));
+    let text = |path: &PathBuf| fs::read_to_string(path).expect("a text file is UTF-8");
+    paths.map(|path| (path.clone(), text(&path))).collect()
+}
+
+/// Every file of the repository but what is built or installed there.
+fn paths() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of the workspace") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
+        for entry in fs::read_dir(&folder).expect("a folder of the repository") {
+            let entry = entry.expect("an entry");
+            let (path, name) = (entry.path(), entry.file_name());
+            let ours = folder != root() || FOLDERS.iter().any(|folder| name == *folder);
+            if !path.is_dir() {
+                found.push(path);
+            } else if ours && name != "venv" {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a source file is UTF-8");
-                found.push((path, text));
             }
         }
     }
-    assert!(found.len() > 50, "only {} source files were found", found.len());
     found
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
 }
