@@ -57,6 +57,19 @@ fn pure_crates_depend_on_no_runtime() {
 }
 
 #[test]
+fn stricter_lints_hold_all_of_the_others() {
+    let lints = |folder: &str| {
+        let path = root().join(folder).join("clippy.toml");
+        let text = fs::read_to_string(path).expect("the folder has lints of its own");
+        text.lines().filter(|line| !line.starts_with('#')).map(Into::into).collect::<Vec<String>>()
+    };
+    let (types, plan) = (lints("crates/types"), lints("crates/plan"));
+    assert_eq!(types, plan);
+    let dropped: Vec<_> = lints("crates").into_iter().filter(|line| !plan.contains(line)).collect();
+    assert!(dropped.is_empty(), "crates/plan/clippy.toml lacks {dropped:#?}");
+}
+
+#[test]
 fn links_in_the_documents_lead_somewhere() {
     for (document, text) in files("md") {
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
