@@ -1,12 +1,17 @@
 //! The command line: what can be asked for, and how a wrong line is refused.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, ops::RangeInclusive, path::PathBuf, process::ExitCode};
 
 use backend::{Class, Cpu, Dtype};
-use clap::{Args as Arguments, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Args as Arguments, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use plan::memory::Size;
 
-use crate::{bench::BenchCommand, failure::Failure, forward::ForwardArgs, terminal, time};
+use crate::{
+    bench::BenchCommand, failure::Failure, forward::ForwardArgs, generate, system, terminal, time,
+};
 
 /// Makes videos from prompts, chunk by chunk, on the processor alone.
 #[derive(Debug, Parser)]
@@ -61,7 +66,10 @@ pub(crate) struct GenerateArgs {
     pub(crate) seconds: f64,
     /// Number the noise is drawn from; the same seed gives the same video
     /// [default: random, and printed].
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long, value_name = "N", value_parser = whole::<u64>(0..=u64::MAX),
+        allow_negative_numbers = true
+    )]
     pub(crate) seed: Option<u64>,
     /// Folder of the model [default: the embedded one].
     #[arg(short, long, value_name = "DIR")]
@@ -70,7 +78,7 @@ pub(crate) struct GenerateArgs {
     /// may be given several times.
     #[arg(
         long, value_names = ["TIME", "PROMPT"], num_args = 2, action = clap::ArgAction::Append,
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     pub(crate) prompt_at: Vec<String>,
     /// What a change of the prompt does with the frames in the window.
@@ -80,16 +88,21 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     pub(crate) size: Option<Size>,
     /// Denoising steps of a chunk [default: the model's own].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long, value_name = "N", value_parser = whole::<u32>(1..=1000),
+        allow_negative_numbers = true
+    )]
     pub(crate) steps: Option<u32>,
     /// Denoising steps of the first chunk, from which all others take their
     /// look [default: the model's own; --steps where the model makes no
     /// difference].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long, value_name = "N", value_parser = whole::<u32>(1..=1000),
+        allow_negative_numbers = true
+    )]
     pub(crate) first_steps: Option<u32>,
-    /// Threads to compute with [default: one for every core].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
     /// Numbers to compute with.
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) precision: Precision,
@@ -97,8 +110,26 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Shows no progress and no summary.
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
+}
+
+/// How many threads to compute with.
+#[derive(Arguments, Clone, Copy, Debug)]
+pub(crate) struct Threads {
+    /// Threads to compute with [default: one for every core].
+    #[arg(
+        short, long, value_name = "N", value_parser = whole::<u16>(1..=1024),
+        allow_negative_numbers = true
+    )]
+    threads: Option<u16>,
+}
+
+impl Threads {
+    /// As many as asked for, or as there are cores.
+    pub(crate) fn count(self) -> usize {
+        self.threads.map_or_else(system::threads, usize::from)
+    }
 }
 
 /// Shows what a video takes: weights, caches and activations, dense and MLA.
@@ -206,40 +237,72 @@ pub(crate) fn parse() -> Result<Args, Refusal> {
 }
 
 fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal> {
-    Args::try_parse_from(arguments).map_err(Refusal)
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Args::try_parse_from(&arguments).map_err(|error| Refusal { error, arguments })
 }
 
 /// A line that asks for no command: help, the version, or a mistake.
 #[derive(Debug)]
-pub(crate) struct Refusal(clap::Error);
+pub(crate) struct Refusal {
+    error: clap::Error,
+    arguments: Vec<OsString>,
+}
 
 impl Refusal {
     /// Prints what was asked for, or what is wrong.
     pub(crate) fn show(&self) -> ExitCode {
-        let text = self.0.render().to_string();
-        let kind = self.0.kind();
+        let text = self.error.render().to_string();
+        let kind = self.error.kind();
         if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            terminal::result(&text);
-            ExitCode::SUCCESS
-        } else if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            terminal::say(text.trim_end());
-            2.into()
-        } else {
-            let failure = Failure::Input(short(&text));
-            terminal::failure(&failure);
-            failure.exit_code().into()
+            return terminal::conclude(terminal::result(&text));
         }
+        if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            terminal::say(text.trim_end());
+            return 2.into();
+        }
+        let failure = Failure::Input(self.message());
+        if self.generates() && self.arguments.iter().any(|argument| argument == "--json") {
+            generate::refuse(&failure);
+        }
+        terminal::conclude(Err(failure))
+    }
+
+    /// What clap says on several lines, without its usage, on one.
+    fn message(&self) -> String {
+        let text = self.error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let lines =
+            lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+        let mut message = lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
+        message.push_str(match self.has_loose_word() {
+            true => "; put the prompt in quotes",
+            false => "; try --help",
+        });
+        message
+    }
+
+    /// Whether a prompt without quotes fell apart into words.
+    fn has_loose_word(&self) -> bool {
+        let found = self.error.get(ContextKind::InvalidArg);
+        let is_word = matches!(found, Some(ContextValue::String(word)) if !word.starts_with('-'));
+        self.generates() && is_word && self.error.kind() == ErrorKind::UnknownArgument
+    }
+
+    fn generates(&self) -> bool {
+        self.arguments.get(1).is_some_and(|command| command == "generate")
     }
 }
 
-/// What clap says on several lines, without its usage, on one.
-fn short(text: &str) -> String {
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let mut message = lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
-    message.push_str("; try --help");
-    message
+/// A parser of whole numbers within `range`, whose errors say so.
+pub(crate) fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| range.contains(number));
+        let refused = || format!("give a whole number from {} to {}", range.start(), range.end());
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(refused)
+    }
 }
 
 fn parse_size(text: &str) -> Result<Size, String> {
@@ -295,12 +358,17 @@ mod tests {
             ("generate", "required arguments were not provided"),
             ("generate a -o a.mp4 --seconds soon", "such as 20, 2.5s or 1m30s"),
             ("generate a -o a.mp4 --size 3", "such as 832x480"),
-            ("generate a -o a.mp4 --threads 0", "0 is not in 1..=1024"),
+            ("generate a -o a.mp4 --threads 0", "'0' for '--threads <N>': give a whole number"),
+            ("generate a -o a.mp4 --steps -1", "'-1' for '--steps <N>': give a whole number from"),
+            ("generate a -o a.mp4 --seed x", "give a whole number from 0 to 18446744073709551615"),
+            ("generate a -o a.mp4 --prompt-at 1s --json", "2 values required for '--prompt-at"),
+            ("generate a -o a.mp4 --json --quiet", "cannot be used with"),
+            ("generate a red ball -o a.mp4", "'red' found; put the prompt in quotes"),
             ("paint", "unrecognized subcommand 'paint'"),
         ] {
             let refusal = read_line(line).unwrap_err();
 
-            let message = short(&refusal.0.render().to_string());
+            let message = refusal.message();
             assert!(message.contains(expected), "{line}: {message}");
             assert_eq!(message.lines().count(), 1, "{message}");
             assert!(!message.contains("Usage"), "{message}");

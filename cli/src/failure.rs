@@ -119,19 +119,6 @@ impl From<model::Error> for Failure {
     }
 }
 
-impl From<crate::forward::Error> for Failure {
-    fn from(error: crate::forward::Error) -> Self {
-        use crate::forward::Error;
-        match error {
-            Error::Model(error) => error.into(),
-            Error::Backend(error) => error.into(),
-            Error::Read { .. } | Error::Input { .. } | Error::Write { .. } => {
-                Self::Input(error.to_string())
-            }
-        }
-    }
-}
-
 impl From<video::Error> for Failure {
     fn from(error: video::Error) -> Self {
         use video::Error;

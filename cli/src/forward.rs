@@ -5,6 +5,7 @@
 //! all: it is written beside its place and renamed.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,45 +18,13 @@ use model::{
     forward::{self, Array, PipelineInput, TransformerInput},
     sampler::Noise,
 };
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
+use video::PartFile;
 
-use crate::args::Precision;
-
-/// What a run of one part failed at. All of it is bad input but for
-/// [`Error::Write`].
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The input cannot be read. Give a safetensors file.
-    #[error("cannot read {path}: {problem}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A tensor is missing or of another kind. Correct the input.
-    #[error("{path}: {problem}")]
-    Input {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The output cannot be written. Choose another place.
-    #[error("cannot write {path}: {problem}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The model cannot be loaded or run on these inputs.
-    #[error(transparent)]
-    Model(#[from] model::Error),
-    /// This machine has no such numeric class. Use f32.
-    #[error(transparent)]
-    Backend(#[from] backend::Error),
-}
+use crate::{
+    args::{Precision, Threads},
+    failure::Failure,
+};
 
 /// Arguments of `filmloom model forward`.
 #[derive(Debug, Args)]
@@ -78,12 +47,11 @@ pub(crate) struct ForwardArgs {
     /// Decode one frame at a time; the result is the same (vae).
     #[arg(long)]
     pub(crate) stream: bool,
-    /// Threads; all processors if not given.
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<std::num::NonZeroUsize>,
-    /// Use bf16 factors instead of f32.
-    #[arg(long)]
-    pub(crate) bf16: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    /// Numbers to compute with.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
 }
 
 /// A part that can be run alone.
@@ -104,26 +72,26 @@ pub(crate) enum Part {
 ///
 /// # Errors
 ///
-/// [`Error`], naming the file or tensor that is at fault.
-pub(crate) fn run(args: &ForwardArgs) -> Result<(), Error> {
+/// [`Failure::Input`], naming the file or tensor that is at fault;
+/// [`Failure::Machine`] if the output does not fit on the disk. There is no
+/// output then.
+pub(crate) fn run(args: &ForwardArgs) -> Result<(), Failure> {
     let input = Input::read(&args.input)?;
-    let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())
-        .map_err(model::Error::from)?;
-    let threads = args.threads.map_or_else(crate::system::threads, std::num::NonZeroUsize::get);
-    let precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
-    let cpu = Arc::new(precision.cpu(threads)?);
+    let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())?;
+    let cpu = Arc::new(args.precision.cpu(args.threads.count())?);
+    let file = PartFile::create(&args.output)?;
     let outputs = match args.part {
         Part::Text => text(&cpu, &checkpoint, &input)?,
         Part::Transformer => transformer(cpu, &checkpoint, &input, args.dump_cache)?,
         Part::Vae => vae(&cpu, &checkpoint, &input, args.stream)?,
         Part::Pipeline => pipeline(cpu, &checkpoint, &input)?,
     };
-    write(&args.output, &outputs)
+    write(file, &args.output, &outputs)
 }
 
 type Outputs = BTreeMap<String, Array>;
 
-fn text(cpu: &Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
+fn text(cpu: &Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Failure> {
     let (shape, ids) = input.integers("input_ids")?;
     let (mask_shape, masks) = input.integers("attention_mask")?;
     if shape.len() != 2 || shape != mask_shape || ids.is_empty() {
@@ -134,7 +102,7 @@ fn text(cpu: &Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Output
     let id = |id: &i64| {
         u32::try_from(*id).map_err(|_| input.problem(format!("input_ids: {id} is no token id")))
     };
-    let rows = |row: &[i64]| row.iter().map(id).collect::<Result<Vec<u32>, Error>>();
+    let rows = |row: &[i64]| row.iter().map(id).collect::<Result<Vec<u32>, Failure>>();
     let ids = ids.chunks(shape[1]).map(rows).collect::<Result<Vec<_>, _>>()?;
     let mask = |row: &[i64]| row.iter().map(|&seen| seen != 0).collect();
     let masks: Vec<Vec<bool>> = masks.chunks(shape[1]).map(mask).collect();
@@ -147,7 +115,7 @@ fn transformer(
     checkpoint: &Checkpoint,
     input: &Input,
     dump_cache: bool,
-) -> Result<Outputs, Error> {
+) -> Result<Outputs, Failure> {
     let input = TransformerInput {
         context: input.array("context")?,
         clean: input.optional("clean")?,
@@ -161,12 +129,17 @@ fn transformer(
     Ok(outputs)
 }
 
-fn vae(cpu: &Cpu, checkpoint: &Checkpoint, input: &Input, stream: bool) -> Result<Outputs, Error> {
+fn vae(
+    cpu: &Cpu,
+    checkpoint: &Checkpoint,
+    input: &Input,
+    stream: bool,
+) -> Result<Outputs, Failure> {
     let video = forward::vae(cpu, checkpoint, &input.array("latents")?, stream)?;
     Ok(BTreeMap::from([("video".to_owned(), video)]))
 }
 
-fn pipeline(cpu: Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Error> {
+fn pipeline(cpu: Arc<Cpu>, checkpoint: &Checkpoint, input: &Input) -> Result<Outputs, Failure> {
     let chunks = input.integer("chunks")?;
     let (noise, frames) = match input.optional("noise")? {
         None => (Noise::Seed(input.integer("seed")?.cast_unsigned()), input.count("frames")?),
@@ -194,28 +167,29 @@ struct Input {
 }
 
 impl Input {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let problem = |problem: String| Error::Read { path: path.to_owned(), problem };
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let problem =
+            |problem: String| Failure::Input(format!("cannot read {}: {problem}", path.display()));
         let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
         SafeTensors::deserialize(&bytes).map_err(|error| problem(error.to_string()))?;
         Ok(Self { path: path.to_owned(), bytes })
     }
 
-    fn problem(&self, problem: String) -> Error {
-        Error::Input { path: self.path.clone(), problem }
+    fn problem(&self, problem: String) -> Failure {
+        Failure::Input(format!("{}: {problem}", self.path.display()))
     }
 
-    fn tensor(&self, name: &str) -> Result<Option<TensorView<'_>>, Error> {
+    fn tensor(&self, name: &str) -> Result<Option<TensorView<'_>>, Failure> {
         let file = SafeTensors::deserialize(&self.bytes)
             .map_err(|error| self.problem(error.to_string()))?;
         Ok(file.tensor(name).ok())
     }
 
-    fn required(&self, name: &str) -> Result<TensorView<'_>, Error> {
+    fn required(&self, name: &str) -> Result<TensorView<'_>, Failure> {
         self.tensor(name)?.ok_or_else(|| self.problem(format!("tensor {name} is missing")))
     }
 
-    fn optional(&self, name: &str) -> Result<Option<Array>, Error> {
+    fn optional(&self, name: &str) -> Result<Option<Array>, Failure> {
         let Some(tensor) = self.tensor(name)? else { return Ok(None) };
         if tensor.dtype() != Dtype::F32 {
             let found = tensor.dtype();
@@ -225,13 +199,13 @@ impl Input {
         Ok(Some(Array { shape: tensor.shape().to_vec(), values }))
     }
 
-    fn array(&self, name: &str) -> Result<Array, Error> {
+    fn array(&self, name: &str) -> Result<Array, Failure> {
         let array = self.optional(name)?;
         array.ok_or_else(|| self.problem(format!("tensor {name} is missing")))
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "no other type holds token ids")]
-    fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Error> {
+    fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), Failure> {
         let tensor = self.required(name)?;
         let data = tensor.data();
         let values = match tensor.dtype() {
@@ -246,7 +220,7 @@ impl Input {
         Ok((tensor.shape().to_vec(), values))
     }
 
-    fn integer(&self, name: &str) -> Result<i64, Error> {
+    fn integer(&self, name: &str) -> Result<i64, Failure> {
         match self.integers(name)?.1.as_slice() {
             [value] => Ok(*value),
             values => {
@@ -256,7 +230,7 @@ impl Input {
     }
 
     /// A positive integer, if it is there.
-    fn count(&self, name: &str) -> Result<Option<usize>, Error> {
+    fn count(&self, name: &str) -> Result<Option<usize>, Failure> {
         if self.tensor(name)?.is_none() {
             return Ok(None);
         }
@@ -267,33 +241,39 @@ impl Input {
         }
     }
 
-    fn text(&self, name: &str) -> Result<String, Error> {
+    fn text(&self, name: &str) -> Result<String, Failure> {
         let tensor = self.required(name)?;
         String::from_utf8(tensor.data().to_vec())
             .map_err(|_| self.problem(format!("tensor {name} is no UTF-8 text")))
     }
 }
 
-fn write(path: &Path, outputs: &Outputs) -> Result<(), Error> {
-    let problem = |problem: String| Error::Write { path: path.to_owned(), problem };
-    let data: BTreeMap<&String, Vec<u8>> = outputs
-        .iter()
-        .map(|(name, array)| (name, array.values.iter().flat_map(|x| x.to_le_bytes()).collect()))
-        .collect();
-    let views = outputs
-        .iter()
-        .map(|(name, array)| {
-            let view = TensorView::new(Dtype::F32, array.shape.clone(), &data[name]);
-            view.map(|view| (name, view)).map_err(|error| problem(error.to_string()))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+fn write(mut file: PartFile, path: &Path, outputs: &Outputs) -> Result<(), Failure> {
+    let problem =
+        |error: String| Failure::Machine(format!("cannot write {}: {error}", path.display()));
+    let views = outputs.iter().map(|(name, array)| (name, Values(array)));
     let bytes = safetensors::serialize(views, None).map_err(|error| problem(error.to_string()))?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|error| {
-        // Nothing half-written stays; that the part is gone already is as good.
-        let _ = std::fs::remove_file(&beside);
-        problem(error.to_string())
-    })
+    let written = file.append(&bytes).and_then(|()| file.sync()).and_then(|()| file.publish());
+    written.map_err(|error| problem(error.to_string()))
+}
+
+/// An array as the file holds it.
+struct Values<'a>(&'a Array);
+
+impl View for Values<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0.values.as_slice())
+    }
 }

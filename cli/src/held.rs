@@ -2,7 +2,7 @@
 //! video is made.
 
 use backend::Dtype;
-use plan::memory::{Engine, Layout};
+use plan::memory::{Budget, DoesNotFit, Engine, Layout, Memory};
 
 use crate::generate::FINISHED_CHUNKS_MAX;
 
@@ -14,4 +14,30 @@ pub(crate) fn engine(factors: Dtype) -> Engine {
     };
     // One process keeps no chunk to return to.
     Engine { layout, uncommitted_chunks_max: 0, finished_chunks_max: FINISHED_CHUNKS_MAX }
+}
+
+/// Checks that everything that is to be held at once fits into what the system
+/// has. Beside it stay free: room for the program, its encoder and what is read
+/// of the weight files, for its threads, and a twentieth for everybody else.
+///
+/// # Errors
+///
+/// [`DoesNotFit`], of the first that does not.
+pub(crate) fn fits(
+    all: &[Memory],
+    available_bytes: Option<u64>,
+    threads: usize,
+) -> Result<(), DoesNotFit> {
+    const PROGRAM_BYTES: u64 = 64 << 20;
+    /// A thread's stack and what its tasks work in: a tile of attention's
+    /// queries, keys and values, or twelve squares of a convolution.
+    const THREAD_BYTES: u64 = 2 << 20;
+    let Some(mut available_bytes) = available_bytes else { return Ok(()) };
+    let threads_bytes = THREAD_BYTES.saturating_mul(threads as u64);
+    let headroom_bytes = PROGRAM_BYTES + threads_bytes + available_bytes / 20;
+    for memory in all {
+        memory.fits(Budget { available_bytes, headroom_bytes })?;
+        available_bytes -= memory.total_bytes;
+    }
+    Ok(())
 }

@@ -15,12 +15,9 @@ use crate::{args::InspectArgs, failure::Failure, source, terminal};
 /// [`Failure::Input`] if it is no model, or if a part of it cannot be used.
 pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let inspection = source::open(args.folder.as_deref())?.inspect();
-    if args.json {
-        let text = serde_json::to_string_pretty(&inspection)
-            .map_err(|error| Failure::Machine(error.to_string()))?;
-        terminal::result_line(&text);
-    } else {
-        terminal::result(&text(&inspection));
+    match args.json {
+        true => terminal::json_lines(&inspection)?,
+        false => terminal::result(&text(&inspection))?,
     }
     match first_problem(&inspection) {
         Some(problem) => Err(Failure::Input(problem)),

@@ -44,13 +44,7 @@ pub fn run() -> ExitCode {
         Ok(args) => args,
         Err(refusal) => return refusal.show(),
     };
-    match dispatch(&args.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            terminal::failure(&failure);
-            failure.exit_code().into()
-        }
-    }
+    terminal::conclude(dispatch(&args.command))
 }
 
 fn dispatch(command: &Command) -> Result<(), Failure> {
@@ -58,7 +52,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Model { command: ModelCommand::Inspect(args) } => inspect::run(args),
-        Command::Model { command: ModelCommand::Forward(args) } => Ok(forward::run(args)?),
+        Command::Model { command: ModelCommand::Forward(args) } => forward::run(args),
         Command::Bench { command } => bench::run(command),
     }
 }

@@ -21,17 +21,14 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Failure::Input`] if there is no such model, or no such video with it.
+/// [`Failure::Input`] if there is no such model, or no such video with it;
+/// [`Failure::Machine`] if the plan cannot be printed.
 pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let report = planned(args)?;
-    if args.json {
-        let text = serde_json::to_string_pretty(&report)
-            .map_err(|error| Failure::Machine(error.to_string()))?;
-        terminal::result_line(&text);
-    } else {
-        terminal::result(&report.table());
+    match args.json {
+        true => terminal::json_lines(&report),
+        false => terminal::result(&report.table()),
     }
-    Ok(())
 }
 
 fn planned(args: &PlanArgs) -> Result<Report, Failure> {

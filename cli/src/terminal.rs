@@ -2,32 +2,70 @@
 //!
 //! Results go to standard output, what is said about them to standard error. A
 //! reader that went away (`filmloom plan | head -1`) is no failure: what it
-//! does not want to read is dropped, and a video is finished all the same.
+//! does not want to read is dropped, and a video is finished all the same. A
+//! result that is lost in another way (a full disk) is one.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, ErrorKind, IsTerminal, Write},
+    process::ExitCode,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::failure::Failure;
 
 /// Writes a result's text to standard output.
-pub(crate) fn result(text: &str) {
-    write(&mut io::stdout().lock(), text);
+///
+/// # Errors
+///
+/// [`Failure::Machine`] if it is lost.
+pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    match write(&mut io::stdout().lock(), text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Machine(format!("cannot write to standard output: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
-/// Writes a line to standard output.
-pub(crate) fn result_line(line: &str) {
-    result(&format!("{line}\n"));
+/// Writes a result to standard output as one line of JSON.
+///
+/// # Errors
+///
+/// As [`result`].
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    json(serde_json::to_string(value))
 }
 
-/// Writes a line to standard error.
+/// Writes a result to standard output as JSON for people too.
+///
+/// # Errors
+///
+/// As [`result`].
+pub(crate) fn json_lines(value: &impl Serialize) -> Result<(), Failure> {
+    json(serde_json::to_string_pretty(value))
+}
+
+fn json(text: serde_json::Result<String>) -> Result<(), Failure> {
+    let text = text.map_err(|error| Failure::Machine(format!("cannot write JSON: {error}")))?;
+    result(&format!("{text}\n"))
+}
+
+/// Writes a line to standard error. Where that fails there is nobody to tell.
 pub(crate) fn say(line: &str) {
-    write(&mut io::stderr().lock(), &format!("{line}\n"));
+    let _ = write(&mut io::stderr().lock(), &format!("{line}\n"));
 }
 
-/// Says why a command ended.
-pub(crate) fn failure(failure: &Failure) {
-    say(&failure.to_string());
+/// Says why a command ended, if it failed, and gives the process' exit status.
+pub(crate) fn conclude(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.to_string());
+            failure.exit_code().into()
+        }
+    }
 }
 
 /// Whether a person watches standard error.
@@ -35,9 +73,9 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-fn write(stream: &mut dyn Write, text: &str) {
-    // A reader that went away does not want to hear that it did.
-    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+fn write(stream: &mut dyn Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
 }
 
 /// A line on the terminal that shows how far a video is.
@@ -45,20 +83,23 @@ fn write(stream: &mut dyn Write, text: &str) {
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that reaches its end at `length`.
+    /// A bar that reaches its end at `length`. It is not drawn before its first words are there.
     pub(crate) fn new(length: u64) -> Self {
         let style = ProgressStyle::with_template("{prefix} {bar:20} {msg}")
             .expect("the template is well-formed")
             .progress_chars("━╸─");
-        let target = ProgressDrawTarget::stderr();
-        Self(ProgressBar::with_draw_target(Some(length), target).with_style(style))
+        let hidden = ProgressDrawTarget::hidden();
+        Self(ProgressBar::with_draw_target(Some(length), hidden).with_style(style))
     }
 
     /// Moves the bar and changes the words beside it.
     pub(crate) fn show(&self, position: u64, before: String, after: String) {
-        self.0.set_position(position);
         self.0.set_prefix(before);
         self.0.set_message(after);
+        self.0.set_position(position);
+        if self.0.is_hidden() {
+            self.0.set_draw_target(ProgressDrawTarget::stderr());
+        }
     }
 
     /// Writes a line above the bar.

@@ -6,16 +6,23 @@ use std::time::Duration;
 /// seconds in another way (negative, not finite) is for the caller to refuse,
 /// who knows what it is for.
 pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
-    let refused = || "give seconds, such as 20, 2.5s or 1m30s".to_owned();
-    let number = |digits: &str| digits.trim().parse::<f64>().map_err(|_| refused());
     let text = text.trim();
-    let (minutes, rest) = match text.split_once('m') {
-        Some((minutes, rest)) => (number(minutes)?, rest),
-        None => (0.0, text),
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let (sign, text) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let (minutes, seconds) = match text.split_once('m') {
+        Some((minutes, "")) => (minutes, "0"),
+        Some((minutes, seconds)) => (minutes, seconds),
+        None => ("0", text),
     };
-    let rest = rest.strip_suffix('s').unwrap_or(rest);
-    let seconds = if rest.is_empty() && text.contains('m') { 0.0 } else { number(rest)? };
-    Ok(60.0 * minutes + seconds)
+    let seconds = seconds.strip_suffix('s').unwrap_or(seconds);
+    let number = |text: &str| {
+        let unsigned = text.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+        let number = text.parse::<f64>().ok().filter(|_| unsigned);
+        number.ok_or_else(|| "give seconds, such as 20, 2.5s or 1m30s".to_owned())
+    };
+    Ok(sign * (60.0 * number(minutes)? + number(seconds)?))
 }
 
 /// A remaining time: `51 s`, `4 min 10 s`, `2 h 5 min`.
@@ -39,12 +46,12 @@ mod tests {
 
     #[test]
     fn seconds_are_read_as_people_write_them() {
-        let read = ["60", "2.5", " 20s", "1m30s", "2m", "-1", "1e3"].map(parse_seconds);
+        let read = ["60", "2.5", " 20s", "1m30s", "2m", "-1", "1e3", "-1m30s"].map(parse_seconds);
 
-        let expected = [60.0, 2.5, 20.0, 90.0, 120.0, -1.0, 1000.0];
+        let expected = [60.0, 2.5, 20.0, 90.0, 120.0, -1.0, 1000.0, -90.0];
         assert_eq!(read, expected.map(Ok));
         assert!(parse_seconds("NaN").unwrap().is_nan());
-        for wrong in ["", "s", "m", "soon", "1h", "1m30m", "20 s s"] {
+        for wrong in ["", "s", "m", "soon", "1h", "1m30m", "20 s s", "1m-30s", "--1s"] {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,22 +4,25 @@
 //! A stage of some layers runs passes over a full window, once with dense and
 //! once with latent attention, in turns; bytes are those of the tensors held.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use backend::{Backend, Cpu, Dtype};
 use checkpoint::{Tensors, manifest};
 use model::transformer::{
     Branch, Input, Job, Output, Pass, PassKind, Scratch, Stage, TokenGrid, cheaper_path,
 };
-use plan::units::Bytes;
+use plan::{
+    memory::{Load, Parts, Size, grid, memory},
+    units::Bytes,
+};
 use serde::Serialize;
-use types::{Attention, Transformer};
+use types::{Attention, Model, Transformer};
 
 use crate::{
-    args::Precision,
+    args::{Precision, whole},
     bench::{Common, Milliseconds, Times},
     failure::Failure,
-    source, terminal,
+    held, source, system, terminal,
 };
 
 /// Arguments of `filmloom bench cache`.
@@ -30,7 +33,7 @@ pub(crate) struct CacheBench {
     model: String,
     /// Layers of the stage; all layers are alike.
     #[arg(short, long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..))]
+          value_parser = whole::<u16>(1..=u64::from(u16::MAX)), allow_negative_numbers = true)]
     layers: u16,
     /// Numbers to compute with.
     #[arg(long, value_enum, default_value_t = Precision::Auto)]
@@ -76,21 +79,42 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
     };
     let other = plan::presets::counterpart(transformer)
         .ok_or_else(|| Failure::Input(format!("{} has no dense or latent twin", args.model)))?;
-    let size = plan::memory::Size { width: model.video.width, height: model.video.height };
-    let frame = plan::memory::grid(transformer, vae, size)?;
-    let threads = args.common.threads();
-    let cpu = || args.precision.cpu(threads).map(Arc::new);
-    let mut arms = Vec::new();
-    for mut config in [transformer.clone(), other] {
+    let size = Size { width: model.video.width, height: model.video.height };
+    let frame = grid(transformer, vae, size)?;
+    // Not the first layer: that stage would embed patches as well.
+    let most = transformer.layers.saturating_sub(1);
+    let layers = usize::from(args.layers);
+    if most < layers {
+        let (name, all) = (&args.model, transformer.layers);
+        return Err(Failure::Input(format!(
+            "--layers {layers}: {name} has {all} layers, of which {most} stand behind the first \
+             one: give 1 to {most}"
+        )));
+    }
+    let layers = 1..1 + layers;
+    let threads = args.common.threads.count();
+    let cpu = args.precision.cpu(threads)?;
+    let configs = [transformer.clone(), other].map(|mut config| {
         config.window = transformer.window;
-        let chunk = config.window.map_or(1, |window| window.chunk);
+        config
+    });
+    let [dense, mla] = configs.each_ref().map(|config| {
+        let model = Model { transformer: Some(config.clone()), ..model.clone() };
+        let parts = Parts { text: false, layers: Some(layers.clone()), decoder: false };
+        let engine = held::engine(cpu.class().activation());
+        memory(&model, &Load { parts, engine, size, video_frames: 1 })
+    });
+    held::fits(&[dense?, mla?], system::available_memory_bytes(), threads)?;
+    let mut arms = Vec::new();
+    for config in configs {
         let [_, patch_rows, patch_columns] = config.patch;
         let grid = TokenGrid {
-            frames: chunk,
+            frames: config.window.map_or(1, |window| window.chunk),
             rows: frame.rows / patch_rows,
             columns: frame.columns / patch_columns,
         };
-        arms.push(Arm::new(cpu()?, config, grid, usize::from(args.layers))?);
+        let cpu = Arc::new(args.precision.cpu(threads)?);
+        arms.push(Arm::new(cpu, config, grid, layers.clone())?);
     }
     for _ in 0..args.common.repeats {
         for arm in &mut arms {
@@ -99,13 +123,9 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
     }
     let figures: Vec<Figures> = arms.iter().map(Arm::figures).collect();
     match args.common.json {
-        true => figures.iter().for_each(|figures| {
-            let line = serde_json::to_string(figures).expect("numbers and names serialise");
-            terminal::result_line(&line);
-        }),
+        true => figures.iter().try_for_each(terminal::json_line),
         false => terminal::result(&table(&figures)),
     }
-    Ok(())
 }
 
 impl Arm {
@@ -114,10 +134,8 @@ impl Arm {
         cpu: Arc<Cpu>,
         config: Transformer,
         grid: TokenGrid,
-        layers: usize,
+        layers: Range<usize>,
     ) -> Result<Self, Failure> {
-        // Not the first layer: that stage would embed patches as well.
-        let layers = 1..(1 + layers).min(config.layers);
         let tensors = Tensors::random(manifest::transformer(&config, layers.clone()), 0);
         let window = config.window;
         let keys = window.map_or(grid.frames, |window| window.frames_max()) * grid.frame_tokens();

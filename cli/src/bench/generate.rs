@@ -10,16 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backend::Cpu;
+use backend::{Backend, Cpu};
 use model::{Engine, Event, Film, Request, sampler::Noise};
+use plan::memory::{Load, Parts, Size, memory};
 use serde::Serialize;
+use types::Video;
 use video::{Fragmented, Picture, Sink};
 
 use crate::{
     args::Precision,
     bench::{Common, Milliseconds, Times},
     failure::Failure,
-    source, system, terminal,
+    held, source, system, terminal,
 };
 
 const PROMPT: &str = "a large red ball bounces over green hills";
@@ -73,13 +75,23 @@ struct Arm<'a> {
 }
 
 pub(super) fn run(args: &GenerateBench) -> Result<(), Failure> {
-    let threads = args.common.threads();
+    let threads = args.common.threads.count();
     let checkpoint = source::open(args.model.as_deref())?;
     let cpus: Result<Vec<Cpu>, _> = match args.precision {
         Some(precision) => precision.cpu(threads).map(|cpu| vec![cpu]),
         None => Cpu::classes().map(|class| Cpu::new(class, threads)).collect(),
     };
-    let engines = cpus?
+    let cpus = cpus?;
+    let model = checkpoint.model()?;
+    let Video { width, height, .. } = model.video;
+    let planned = cpus.iter().map(|cpu| {
+        let engine = held::engine(cpu.class().activation());
+        let size = Size { width, height };
+        memory(&model, &Load { parts: Parts::whole(&model), engine, size, video_frames: 1 })
+    });
+    let planned = planned.collect::<Result<Vec<_>, _>>()?;
+    held::fits(&planned, system::available_memory_bytes(), threads)?;
+    let engines = cpus
         .into_iter()
         .map(|cpu| Engine::load(Arc::new(cpu), &checkpoint))
         .collect::<Result<Vec<_>, _>>()?;
@@ -91,13 +103,9 @@ pub(super) fn run(args: &GenerateBench) -> Result<(), Failure> {
     }
     let figures: Vec<Figures> = arms.iter().map(|arm| arm.figures(threads)).collect();
     match args.common.json {
-        true => figures.iter().for_each(|figures| {
-            let line = serde_json::to_string(figures).expect("numbers and names serialise");
-            terminal::result_line(&line);
-        }),
+        true => figures.iter().try_for_each(terminal::json_line),
         false => terminal::result(&table(&figures)),
     }
-    Ok(())
 }
 
 impl<'a> Arm<'a> {

@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::failure::Failure;
+use crate::{
+    args::{Threads, whole},
+    failure::Failure,
+};
 
 /// Measures speed and memory on this machine.
 #[derive(Debug, Subcommand)]
@@ -28,22 +31,17 @@ pub(crate) enum BenchCommand {
 /// What all benchmarks take.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Threads to compute with [default: one for every core].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    threads: Threads,
     /// Times every measurement is repeated.
-    #[arg(short, long, value_name = "N", default_value_t = 7,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        short, long, value_name = "N", default_value_t = 7, value_parser = whole::<u32>(1..=1000),
+        allow_negative_numbers = true
+    )]
     repeats: u32,
     /// Writes one JSON object per line.
     #[arg(long)]
     json: bool,
-}
-
-impl Common {
-    fn threads(&self) -> usize {
-        self.threads.map_or_else(crate::system::threads, usize::from)
-    }
 }
 
 /// Runs a benchmark.

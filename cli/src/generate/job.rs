@@ -11,7 +11,7 @@ use checkpoint::{Checkpoint, Part};
 use model::{History, Prompt, Request, sampler::Noise, text::clean_prompt};
 use plan::{
     length::{Length, Rate},
-    memory::{self, Budget, Engine, Load, Memory, Parts, Size},
+    memory::{self, Engine, Load, Memory, Parts, Size},
     passes::{self, StepCounts},
 };
 use types::{Model, Sampler, Transformer, Vae, Video};
@@ -43,6 +43,8 @@ pub(super) struct Job {
     pub(super) seconds: f64,
     /// Seed of the noise.
     pub(super) seed: u64,
+    /// Whether nobody asked for this seed.
+    pub(super) seed_is_drawn: bool,
     /// Name of the model.
     pub(super) model_name: String,
     /// Resolved configuration of the model.
@@ -97,6 +99,7 @@ impl Job {
             format,
             seconds: args.seconds,
             seed: args.seed.unwrap_or_else(system::random_seed),
+            seed_is_drawn: args.seed.is_none(),
             model_name: source::name(folder),
             model,
             runs: runs(&sampler)?,
@@ -158,19 +161,6 @@ impl Shoot {
     }
 }
 
-/// What must fit. Beside the model's own needs stay free: room for the program,
-/// its encoder and what is read of the weight files, for its threads, and a
-/// twentieth for everybody else.
-pub(super) fn budget(available_bytes: u64, threads: usize) -> Budget {
-    const PROGRAM_BYTES: u64 = 64 << 20;
-    /// A thread's stack and what its tasks work in: a tile of attention's
-    /// queries, keys and values, or twelve squares of a convolution.
-    const THREAD_BYTES: u64 = 2 << 20;
-    let threads_bytes = THREAD_BYTES.saturating_mul(threads as u64);
-    let headroom_bytes = PROGRAM_BYTES + threads_bytes + available_bytes / 20;
-    Budget { available_bytes, headroom_bytes }
-}
-
 fn check_prompt(prompt: &str, what: &str) -> Result<(), Failure> {
     match clean_prompt(prompt) {
         Ok(_) => Ok(()),
@@ -185,7 +175,11 @@ fn parts<'a>(
 ) -> Result<(&'a Transformer, &'a Vae), Failure> {
     // Each of these says what it looked for.
     let _ = (checkpoint.text_encoder()?, checkpoint.tokenizer()?);
-    let missing = |part: Part| Failure::Input(format!("{}: no {part}", checkpoint.name()));
+    let missing = |part: Part| {
+        let (name, need) = (checkpoint.name(), "a video takes a transformer and a VAE");
+        let look = "look at it with `filmloom model inspect`";
+        Failure::Input(format!("{name}: no {part} is there; {need}: {look}"))
+    };
     let transformer = model.transformer.as_ref().ok_or_else(|| missing(Part::Transformer))?;
     let vae = model.vae.as_ref().ok_or_else(|| missing(Part::Vae))?;
     Ok((transformer, vae))

@@ -52,16 +52,20 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let mut reporter = report::reporter(args.json, args.quiet);
     let outcome = make(args, &mut *reporter);
     if let Err(failure @ (Failure::Input(_) | Failure::Machine(_))) = &outcome {
-        let (message, exit_code) = (failure.line(), failure.exit_code());
-        reporter.tell(&Notice::Error { message: &message, exit_code });
+        reporter.tell(&Notice::error(failure));
     }
-    outcome
+    outcome.and_then(|()| reporter.told())
+}
+
+/// Says as an event that the command line was refused.
+pub(crate) fn refuse(failure: &Failure) {
+    report::reporter(true, false).tell(&Notice::error(failure));
 }
 
 fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure> {
     let begun = Instant::now();
     let job = Job::new(args)?;
-    let threads = args.threads.map_or_else(system::threads, usize::from);
+    let threads = args.threads.count();
     let backend = Arc::new(args.precision.cpu(threads)?);
     let class = backend.class();
     let memory = job.memory(held::engine(class.activation()))?;
@@ -71,9 +75,7 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     let interrupt = Interrupt::listen(move || drop(wake.try_send(Message::Wake)))?;
     let sink = video::create(&job.output, &job.options())?;
     let available_bytes = system::available_memory_bytes();
-    if let Some(available_bytes) = available_bytes {
-        memory.fits(job::budget(available_bytes, threads))?;
-    }
+    held::fits(&[memory], available_bytes, threads)?;
 
     let started = Started::new(&job, class.name(), threads, memory, available_bytes);
     reporter.tell(&Notice::Started(&started));

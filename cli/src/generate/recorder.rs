@@ -118,6 +118,7 @@ impl<'a> Recorder<'a> {
     /// Why the video is not complete, and what there is of it.
     pub(super) fn finish(self, ending: Ending) -> Result<(), Failure> {
         let Self { job, sink, reporter, mut stages, begun, first_pass, .. } = self;
+        reporter.tell(&Notice::Finishing);
         let finishing = Instant::now();
         let (summary, ending) = match (sink.finish(), ending) {
             (Ok(summary), ending) => (summary, ending),
@@ -127,7 +128,9 @@ impl<'a> Recorder<'a> {
         };
         stages.encode += finishing.elapsed();
         let kept = Kept { job, pictures: summary.pictures };
-        if let Some(reason) = &summary.kept_fragmented {
+        if let (Some(reason), Ending::Complete | Ending::Interrupted) =
+            (&summary.kept_fragmented, &ending)
+        {
             let message = format!("the file plays, but was not rewritten for fast start: {reason}");
             reporter.tell(&Notice::Warning { message: &message });
         }

@@ -4,16 +4,19 @@
 //! There is one stream of notices; how they look is decided here and nowhere
 //! else. JSON events go to standard output, everything else to standard error.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use plan::{
     memory::Memory,
-    units::{Bytes, grouped},
+    units::{Bytes, counted, grouped},
 };
 use serde::Serialize;
 
 use crate::{
-    failure::one_line,
+    failure::{Failure, one_line},
     generate::{
         estimate::Estimate,
         job::Job,
@@ -27,15 +30,24 @@ use crate::{
 pub(super) trait Reporter {
     /// Something happened.
     fn tell(&mut self, notice: &Notice<'_>);
+
+    /// Whether everything could be told.
+    ///
+    /// # Errors
+    ///
+    /// Why something was lost that a program may wait for.
+    fn told(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// The listener that the user asked for.
 pub(super) fn reporter(json: bool, quiet: bool) -> Box<dyn Reporter> {
     match (json, quiet, terminal::is_watched()) {
-        (true, _, _) => Box::new(Json),
+        (true, _, _) => Box::new(Json { told: Ok(()) }),
         (false, true, _) => Box::new(Quiet),
         (false, false, true) => Box::new(Watched { bar: None, pictures: 0, chunks: 0 }),
-        (false, false, false) => Box::new(Lines { pictures: 0, chunks: 0, next: None }),
+        (false, false, false) => Box::new(Lines::default()),
     }
 }
 
@@ -56,10 +68,20 @@ pub(super) enum Notice<'a> {
     PromptSwitched(&'a PromptSwitched<'a>),
     /// A chunk is in the file.
     ChunkCommitted(&'a ChunkCommitted<'a>),
+    /// No chunk follows; the file is about to be finished. Not a JSON event.
+    #[serde(skip)]
+    Finishing,
     /// The file is finished.
     Done(&'a Done<'a>),
     /// The video failed.
-    Error { message: &'a str, exit_code: u8 },
+    Error { message: String, exit_code: u8 },
+}
+
+impl Notice<'_> {
+    /// The event of a failure.
+    pub(super) fn error(failure: &Failure) -> Self {
+        Self::Error { message: failure.line(), exit_code: failure.exit_code() }
+    }
 }
 
 /// The resolved configuration.
@@ -79,6 +101,8 @@ pub(super) struct Started<'a> {
     pictures: u64,
     chunks: u32,
     seed: u64,
+    #[serde(skip)]
+    seed_is_drawn: bool,
     numeric_class: &'static str,
     threads: usize,
     first_chunk_runs: u64,
@@ -187,6 +211,7 @@ impl<'a> Started<'a> {
             pictures: job.length.pictures,
             chunks: job.length.chunks,
             seed: job.seed,
+            seed_is_drawn: job.seed_is_drawn,
             numeric_class,
             threads,
             first_chunk_runs,
@@ -199,39 +224,51 @@ impl<'a> Started<'a> {
     /// The configuration for a reader, on two lines.
     fn text(&self) -> String {
         let Self { output, seconds, width, height, fps, chunks, seed, model, .. } = self;
-        let (pictures, threads) = (grouped(self.pictures), self.threads);
+        let pictures = grouped(self.pictures);
         let need = Bytes(self.memory.total_bytes);
         let available = self.memory_available_bytes;
         let available = available.map_or(String::new(), |b| format!(" of {}", Bytes(b)));
+        let (output, model) = (one_line(output), one_line(model));
+        let (chunks, threads) =
+            (counted((*chunks).into(), "chunk"), counted(self.threads as u64, "thread"));
         format!(
             "{output}: {seconds} s, {pictures} pictures of {width}x{height} at {fps} a second, \
-             {chunks} chunks, seed {seed}\n\
-             model {model}, {} on {threads} threads, {need}{available}",
+             {chunks}, seed {seed}\n\
+             model {model}, {} on {threads}, {need}{available}",
             self.numeric_class
         )
     }
 }
 
 /// One JSON object per line.
-struct Json;
+struct Json {
+    /// The first event that was lost, if any.
+    told: Result<(), Failure>,
+}
 
 impl Reporter for Json {
     fn tell(&mut self, notice: &Notice<'_>) {
-        if matches!(notice, Notice::Pass(_)) {
-            return;
+        if !matches!(notice, Notice::Pass(_) | Notice::Finishing) && self.told.is_ok() {
+            self.told = terminal::json_line(notice);
         }
-        let event = serde_json::to_string(notice).expect("numbers and texts can be written");
-        terminal::result_line(&event);
+    }
+
+    fn told(&mut self) -> Result<(), Failure> {
+        mem::replace(&mut self.told, Ok(()))
     }
 }
 
-/// Warnings only.
+/// Warnings, and the seed if nobody knows it yet.
 struct Quiet;
 
 impl Reporter for Quiet {
     fn tell(&mut self, notice: &Notice<'_>) {
         if let Notice::Warning { message } = notice {
             terminal::say(&warning(message));
+        } else if let Notice::Started(started) = notice
+            && started.seed_is_drawn
+        {
+            terminal::say(&format!("seed {}", started.seed));
         }
     }
 }
@@ -262,35 +299,39 @@ impl Reporter for Watched {
             Notice::Pass(pass) => {
                 let (position, length) = pass.estimate.position();
                 let bar = self.bar.get_or_insert_with(|| Bar::new(length));
-                let pass_number = pass.step + 1;
-                let name = if pass.commit { "commit" } else { "pass" };
-                let (chunk, steps, chunks) = (pass.chunk + 1, pass.steps, self.chunks);
-                let before = format!("chunk {chunk}/{chunks} {name} {pass_number}/{steps}");
                 let after = progress(pass.pictures, self.pictures, pass.estimate, pass.elapsed);
-                bar.show(position, before, after);
+                bar.show(position, pass.text(self.chunks), after);
             }
             Notice::Warning { message } => self.say(&warning(message)),
             Notice::PromptSwitched(switched) => self.say(&switched.text()),
-            Notice::Done(done) => {
-                self.bar.take().iter().for_each(Bar::clear);
-                terminal::say(&summary::text(done));
-            }
-            Notice::Error { .. } => self.bar.take().iter().for_each(Bar::clear),
-            Notice::Loaded { .. } | Notice::ChunkCommitted(_) => {}
+            Notice::Finishing => self.bar.take().iter().for_each(Bar::clear),
+            Notice::Done(done) => say_summary(done),
+            Notice::Loaded { .. } | Notice::ChunkCommitted(_) | Notice::Error { .. } => {}
         }
     }
 }
 
 /// Plain lines, at most one in [`Lines::EVERY`] for progress.
+#[derive(Default)]
 struct Lines {
     pictures: u64,
     chunks: u32,
-    /// When the next line about progress is due.
-    next: Option<Instant>,
+    /// When the latest line was written that told how far the video is.
+    latest: Option<Instant>,
 }
 
 impl Lines {
     const EVERY: Duration = Duration::from_secs(2);
+
+    /// Says how far the video is, if that is due.
+    fn say(&mut self, is_due: bool, text: impl FnOnce(&Self) -> String) {
+        let now = Instant::now();
+        let latest = *self.latest.get_or_insert(now);
+        if is_due || Self::EVERY <= now - latest {
+            self.latest = Some(now);
+            terminal::say(&text(self));
+        }
+    }
 }
 
 impl Reporter for Lines {
@@ -303,19 +344,30 @@ impl Reporter for Lines {
             Notice::Loaded { seconds } => terminal::say(&format!("loaded in {seconds:.2} s")),
             Notice::Warning { message } => terminal::say(&warning(message)),
             Notice::PromptSwitched(switched) => terminal::say(&switched.text()),
+            Notice::Pass(pass) => self.say(false, |lines| {
+                let (chunks, pictures) = (lines.chunks, lines.pictures);
+                let progress = progress(pass.pictures, pictures, pass.estimate, pass.elapsed);
+                format!("{}: {progress}", pass.text(chunks))
+            }),
             Notice::ChunkCommitted(chunk) => {
-                let (now, last) = (Instant::now(), chunk.pictures_done == self.pictures);
-                if last || self.next.is_none_or(|next| next <= now) {
-                    self.next = Some(now + Self::EVERY);
-                    let (number, chunks) = (chunk.chunk + 1, self.chunks);
+                let is_either_end = chunk.chunk == 0 || chunk.pictures_done == self.pictures;
+                self.say(is_either_end, |lines| {
+                    let (number, chunks) = (chunk.chunk + 1, lines.chunks);
                     let (done, estimate) = (chunk.pictures_done, chunk.estimate);
-                    let progress = progress(done, self.pictures, estimate, chunk.elapsed);
-                    terminal::say(&format!("chunk {number}/{chunks}: {progress}"));
-                }
+                    let progress = progress(done, lines.pictures, estimate, chunk.elapsed);
+                    format!("chunk {number}/{chunks}: {progress}")
+                });
             }
-            Notice::Done(done) => terminal::say(&summary::text(done)),
-            Notice::Pass(_) | Notice::Error { .. } => {}
+            Notice::Done(done) => say_summary(done),
+            Notice::Finishing | Notice::Error { .. } => {}
         }
+    }
+}
+
+impl PassBegun<'_> {
+    fn text(&self, chunks: u32) -> String {
+        let name = if self.commit { "commit" } else { "pass" };
+        format!("chunk {}/{chunks} {name} {}/{}", self.chunk + 1, self.step + 1, self.steps)
     }
 }
 
@@ -323,6 +375,13 @@ impl PromptSwitched<'_> {
     fn text(&self) -> String {
         let Self { chunk, seconds, prompt, .. } = self;
         format!("chunk {} at {seconds:.2} s begins: {}", chunk + 1, one_line(prompt))
+    }
+}
+
+/// The account of a video, if there is one.
+fn say_summary(done: &Done<'_>) {
+    if 0 < done.pictures {
+        terminal::say(&summary::text(done));
     }
 }
 

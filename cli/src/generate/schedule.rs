@@ -40,7 +40,10 @@ pub(super) fn schedule(
     if let Some(twins) = changes.windows(2).find(|pair| pair[0].chunk == pair[1].chunk) {
         return Err(Failure::Input(format!(
             "--prompt-at {} s and {} s both begin with chunk {} at {:.1} s: leave one out",
-            twins[0].asked_seconds, twins[1].asked_seconds, twins[0].chunk, twins[0].seconds
+            twins[0].asked_seconds,
+            twins[1].asked_seconds,
+            twins[0].chunk + 1,
+            twins[0].seconds
         )));
     }
     Ok(changes)
@@ -110,7 +113,7 @@ mod tests {
     fn two_changes_of_one_chunk_are_refused() {
         let failure = read(&["1.0", "a", "1.2", "b"], 5.0).unwrap_err();
 
-        assert!(failure.line().contains("both begin with chunk 2"), "{failure}");
+        assert!(failure.line().contains("both begin with chunk 3"), "{failure}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use plan::units::{Bytes, grouped};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
+    failure::one_line,
     generate::{maker::Times, report::Done},
     time,
 };
@@ -65,7 +66,8 @@ pub(super) fn text(done: &Done<'_>) -> String {
     let Done { output, pictures, seconds, bytes, total_seconds, seed, .. } = done;
     let mut lines = vec![
         format!(
-            "{output}: {} pictures, {seconds:.2} s, {}, seed {seed}",
+            "{}: {} pictures, {seconds:.2} s, {}, seed {seed}",
+            one_line(output),
             grouped(*pictures),
             Bytes(*bytes)
         ),

@@ -15,8 +15,11 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
         (&["--seconds", "0.01"], "less than half a picture"),
         (&["--seconds", "soon"], "give seconds, such as 20, 2.5s or 1m30s"),
         (&["--size", "100x100"], "must be multiples of 16 and 16"),
-        (&["--threads", "0"], "'--threads <N>': 0 is not in 1..=1024"),
-        (&["--steps", "0"], "'--steps <N>': 0 is not in 1..=1000"),
+        (&["--threads", "0"], "'--threads <N>': give a whole number from 1 to 1024"),
+        (&["--steps", "0"], "'--steps <N>': give a whole number from 1 to 1000"),
+        (&["--seed", "-1"], "'--seed <N>': give a whole number from 0 to"),
+        (&["--prompt-at", "1s", "--json"], "2 values required for '--prompt-at"),
+        (&["rolls"], "unexpected argument 'rolls' found; put the prompt in quotes"),
         (&["--prompt-at", "20s", "a cube"], "--prompt-at 20s: no chunk begins between then"),
         (&["--prompt-at", "1s", " "], "the prompt at 1s is empty"),
         (&["--speed", "3"], "unexpected argument '--speed' found"),
@@ -89,13 +92,32 @@ fn failure_is_an_event_too() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("a.mp4");
 
-    let outcome = run(&mut generate("a red ball", &output, &["--json", "-s", "0"]));
+    for (more, expected) in [
+        (["-s", "0"], "a video of 0 seconds"),
+        (["--steps", "many"], "give a whole number"),
+        (["-q", "-q"], "cannot be used with"),
+    ] {
+        let outcome = run(generate("a red ball", &output, &["--json"]).args(more));
 
-    outcome.failed(2, &["a video of 0 seconds"]);
-    let events = outcome.events();
-    assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((&events[0]["event"], &events[0]["exit_code"]), (&"error".into(), &2.into()));
-    assert!(outcome.err.contains(events[0]["message"].as_str().unwrap()));
+        outcome.failed(2, &[expected]);
+        let events = outcome.events();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!((&events[0]["event"], &events[0]["exit_code"]), (&"error".into(), &2.into()));
+        assert!(outcome.err.contains(events[0]["message"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn stage_of_more_layers_than_there_are_is_refused() {
+    run(&mut filmloom(&["bench", "cache", "--layers", "8"]))
+        .failed(2, &["--layers 8: mini has 8 layers", "give 1 to 7"]);
+}
+
+#[test]
+fn benchmark_that_does_not_fit_is_refused_before_loading() {
+    // 14 billion weights twice, and caches: more than a test machine has.
+    run(&mut filmloom(&["bench", "cache", "-m", "wan-14b", "--layers", "39"]))
+        .failed(2, &["not enough memory", "are needed"]);
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn window_beyond_counting_is_refused() {
     let model = ModelFolder::new();
     model.set(CONFIG, "window_frames", json!(u64::MAX));
 
-    refused(&model, &[]);
+    refused(&model, &["window"]);
 }
 
 /// Asserts that a video with this model fails and leaves nothing.

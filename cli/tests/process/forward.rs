@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -93,6 +94,41 @@ fn inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written() {
     refuse(&write("bytes", bytes), &["latents", "U8", "F32"]);
     let flat = one("latents", Dtype::F32, &[2, 2], &[0; 16]);
     refuse(&write("flat", flat), &["latents", "[2, 2]"]);
+}
+
+#[test]
+fn output_is_a_file_of_its_own_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = "vae-three-levels";
+    let decode = |name: &str| run(&mut forward("vae", case, &input(case), &path(name)));
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    fs::create_dir(path("folder")).unwrap();
+
+    for name in ["pipe", "folder", "no/such/folder/x"] {
+        decode(name).failed(2, &["cannot write", name]);
+    }
+    assert!(fs::symlink_metadata(path("pipe")).unwrap().file_type().is_fifo());
+
+    fs::write(path("file.part"), "somebody's").unwrap();
+    std::os::unix::fs::symlink("file", path("link")).unwrap();
+    decode("link").succeeded();
+    assert!(path("link").is_symlink() && path("file").is_file());
+    assert_eq!(fs::read(path("file.part")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn full_disk_leaves_no_output_and_is_no_mistake_of_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = "vae-three-levels";
+    let whole = forward("vae", case, &input(case), &folder.path().join("x"));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""]);
+
+    let outcome = run(limited.arg(whole.get_program()).args(whole.get_args()));
+
+    outcome.failed(1, &["cannot write", "File too large"]);
+    assert_empty(folder.path());
 }
 
 #[test]

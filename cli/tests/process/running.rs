@@ -140,10 +140,36 @@ fn pipe_gets_plain_lines_and_quiet_gets_none() {
 
     let (plain, quiet) = (make("a.gif", &[]), make("b.gif", &["--quiet"]));
 
+    assert!(plain.err.contains("chunk 1/3: 9/32 pictures"), "{}", plain.err);
     assert!(plain.err.contains("chunk 3/3: 32/32 pictures"), "{}", plain.err);
     assert!(plain.err.contains("pictures a second"), "{}", plain.err);
     assert!(plain.err.bytes().all(|byte| byte == b'\n' || b' ' <= byte), "{}", plain.err);
     assert_eq!((&*plain.out, &*quiet.out, &*quiet.err), ("", "", ""));
+}
+
+#[test]
+fn quiet_tells_a_seed_that_nobody_chose() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chance = crate::support::filmloom(&["generate", "a red ball", "-s", "0.2", "-q", "-o"]);
+    chance.arg(folder.path().join("a.gif"));
+
+    let outcome = run(chance.args(["--size", "32x32", "--steps", "1", "--first-steps", "1"]));
+
+    let told = outcome.succeeded().err;
+    let seed = told.strip_prefix("seed ").and_then(|seed| seed.trim_end().parse::<u64>().ok());
+    assert!(seed.is_some(), "{told}");
+}
+
+#[test]
+fn name_that_drives_a_terminal_is_shown_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("a\u{1b}[31m.gif");
+
+    let outcome = run(&mut generate("a red ball", &output, &["-s", "0.2"])).succeeded();
+
+    assert!(output.exists());
+    assert!(outcome.err.contains("a\u{fffd}[31m.gif"), "{}", outcome.err);
+    assert!(!outcome.err.contains('\u{1b}'), "{}", outcome.err);
 }
 
 #[test]

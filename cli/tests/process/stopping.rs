@@ -54,8 +54,23 @@ fn signal_does_not_wait_for_the_chunk() {
     let stopped = stop_after(&mut command, |event| event["event"] == "loaded", "INT");
 
     assert_eq!(stopped.code, Some(130), "{}", stopped.err);
-    assert!(stopped.err.contains("nothing was written"), "{}", stopped.err);
+    assert_eq!(stopped.err, "stopped: nothing was written\n");
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn pipe_hears_of_a_chunk_that_takes_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = generate("a red ball", &folder.path().join("a.mp4"), &["-s", "60"]);
+    command.args(["--first-steps", "1000", "--size", "128x128"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+
+    let pass = lines.find(|line| line.starts_with("chunk 1/81 pass "));
+
+    send("INT", &child.id().to_string());
+    assert!(pass.is_some_and(|line| line.contains("/1001: 0/960 pictures, ")));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 fn stop_after_chunk(command: &mut Command, chunk: u64, signal: &str) -> Run {

@@ -46,6 +46,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things: `1 chunk`, `1,081 chunks`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// The product of sizes, at most `u64::MAX`.
 pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> u64 {
     sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
@@ -71,6 +76,12 @@ mod tests {
         assert_eq!(Bytes(999_500_000).to_string(), "1.00 GB");
         assert_eq!(Bytes(69_013_000_000).to_string(), "69.0 GB");
         assert_eq!(Bytes(u64::MAX).to_string(), "18447 PB");
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let shown = [0, 1, 1081].map(|number| counted(number, "chunk"));
+        assert_eq!(shown, ["0 chunks", "1 chunk", "1,081 chunks"]);
     }
 
     #[test]

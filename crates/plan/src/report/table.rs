@@ -4,7 +4,7 @@ use super::{Column, ElementBytes, Kind, Report, Saved, Span, WindowFrames};
 use crate::{
     length::Length,
     memory::{Memory, Size, Term},
-    units::{Bytes, grouped},
+    units::{Bytes, counted, grouped},
 };
 
 impl Report {
@@ -12,7 +12,7 @@ impl Report {
     pub fn table(&self) -> String {
         let [dense, mla] = [self.dense.as_ref(), self.mla.as_ref()];
         let both = |bytes: fn(&Column) -> u64| [dense.map(bytes), mla.map(bytes)];
-        let per_token = format!("per token, {}", count(self.layers, "layer"));
+        let per_token = format!("per token, {}", counted(self.layers as u64, "layer"));
         let mut lines = self.heading();
         lines.push(line("cache of the self-attention", ["dense", "mla"]));
         lines.push(bytes_line("per token, per layer", both(|column| column.row_bytes)));
@@ -72,7 +72,7 @@ impl Report {
             ),
             format!(
                 "{} ({frames} frames of {} tokens), {surplus_pictures} surplus pictures dropped",
-                count(chunks as usize, "chunk"),
+                counted(chunks.into(), "chunk"),
                 grouped(self.frame_tokens as u64),
             ),
             self.window_line(),
@@ -116,7 +116,7 @@ impl Kind {
 
 fn span_line(span: &Span) -> String {
     let Span { name, frames, dense_bytes, mla_bytes } = span;
-    bytes_line(&format!("{name}, {}", count(*frames, "frame")), [*dense_bytes, *mla_bytes])
+    bytes_line(&format!("{name}, {}", counted(*frames as u64, "frame")), [*dense_bytes, *mla_bytes])
 }
 
 fn bytes_line(name: &str, bytes: [Option<u64>; 2]) -> String {
@@ -131,9 +131,4 @@ pub(super) fn line(name: &str, [dense, mla]: [&str; 2]) -> String {
 /// Shows a number, or that its column is missing.
 fn shown(show: fn(u64) -> String) -> impl Fn(Option<u64>) -> String {
     move |number| number.map_or_else(|| "-".to_owned(), show)
-}
-
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(number as u64))
 }
