@@ -94,9 +94,15 @@ pub(super) fn set(to: &mut [f32], from: &[f32]) {
 }
 
 multiversion! {
-    /// `to += from`.
+    /// `to += from`; a whole panel's row in vectors, without a check of what is left over.
     pub(super) fn add(to: &mut [f32], from: &[f32]) {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        let plain = |to: &mut [f32], from: &[f32]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        match (to.as_mut_array::<32>(), from.as_array::<32>()) {
+            (Some(to), Some(from)) => plain(to, from),
+            _ => plain(to, from),
+        }
     }
 }
 
