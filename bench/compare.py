@@ -25,7 +25,8 @@ TITLES = ["text", "pass", "commit", "decode", "**chunk**", "first chunk", "encod
 
 def main():
     a = arguments()
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+    if not a.filmloom:
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
     torch = has_torch(a.python)
     if not torch:
         print(f"no PyTorch in {a.python}: make a venv, pip install -r {HERE / 'pytorch/requirements.txt'}, "
@@ -46,6 +47,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get("PYTHON", "python3"), help="interpreter that has PyTorch")
+    parser.add_argument("--filmloom", help="a filmloom built elsewhere, perhaps without its model [default: built here]")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -67,7 +69,9 @@ def pytorch(a, modes, repeats):
 
 def filmloom(a, mode, repeats):
     precision = ["--precision", mode.removeprefix("cpu-")] if mode else []
-    command = [ROOT / "target/release/filmloom", "bench", "generate", "--json", *precision]
+    own = ["--model", ROOT / "models/mini/weights"]  # what is embedded elsewhere
+    command = [a.filmloom or ROOT / "target/release/filmloom", "bench", "generate", "--json", *precision]
+    command += own if a.filmloom else []
     return run(command, a, repeats)
 
 
