@@ -23,13 +23,10 @@
 
 use std::num::NonZeroU32;
 
-use types::{Sampler, SizedChunk, StepList, Update};
-
-/// Most denoising steps of a chunk: the entries of the public schedule's table.
-pub const STEPS_MAX: usize = 1000;
-
-/// Training timesteps between pure noise and a clean chunk.
-const TIMESTEPS: f64 = 1000.0;
+use types::{
+    Sampler, SizedChunk, StepList, Update,
+    wan::{STEPS_MAX, TIMESTEPS},
+};
 
 /// The passes of one chunk, in order; the last one is the commit pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +115,7 @@ pub enum Error {
     },
     /// A listed timestep is no noise level.
     #[error(
-        "denoising step {index} is {timestep}: every step must be above 0 and at most 1000 \
+        "denoising step {index} is {timestep}: every step must be above 0 and at most {TIMESTEPS} \
          (leave out a closing 0)"
     )]
     StepOutOfRange {
@@ -270,6 +267,7 @@ fn check_count(steps: usize) -> Result<(), Error> {
     }
 }
 
+/// Says what keeps timesteps from being a schedule ([`types::wan::is_schedule`]).
 fn check_listed(timesteps: &[f64]) -> Result<(), Error> {
     check_count(timesteps.len())?;
     let mut before = f64::INFINITY;

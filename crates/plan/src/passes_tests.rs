@@ -104,6 +104,15 @@ fn impossible_samplers_are_named() {
     assert_eq!(chunk_passes(&sampler, 0), Err(Error::Guidance { weight: f32::INFINITY }));
 }
 
+#[test]
+fn lists_are_refused_that_are_no_schedules() {
+    let mut lists = [vec![0.0], vec![1000.5], vec![f64::NAN], vec![250.0, 250.0]].to_vec();
+    lists.extend([vec![], vec![1.0; STEPS_MAX + 1], vec![1000.0, 0.5], vec![1000.0]]);
+    for list in lists {
+        assert_eq!(check_listed(&list).is_ok(), types::wan::is_schedule(&list), "{list:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_schedule_falls_without_gaps_to_zero(
