@@ -305,14 +305,15 @@ fn caches<B: Backend>(
     let mut caches = BTreeMap::new();
     for layer in stage.range() {
         let rows = sampler.job().window_rows(backend, layer)?;
+        let width = config.row_elements();
+        let tokens = rows.len() / width;
         match &config.attention {
-            Attention::Mla(mla) => {
-                let width = mla.kv_rank + mla.rope;
-                let shape = vec![rows.len() / width, width];
+            Attention::Mla(_) => {
+                let shape = vec![tokens, width];
                 caches.insert(format!("cache.{layer}"), Array { shape, values: rows });
             }
             Attention::Dense => {
-                let shape = vec![rows.len() / (2 * config.dim), config.dim];
+                let shape = vec![tokens, config.dim];
                 let (keys, values) = split(&rows, config.dim);
                 let keys = rotated(stage, sampler, &keys)?;
                 caches.insert(

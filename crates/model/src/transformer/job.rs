@@ -11,7 +11,7 @@ use std::{
 
 use backend::{Backend, Tensor};
 use plan::slots::{Segment, Slots};
-use types::{Attention, Positions, Transformer};
+use types::{Positions, Transformer};
 
 use crate::{
     Error,
@@ -76,12 +76,9 @@ impl<B: Backend> Job<B> {
         grid: TokenGrid,
         slots: Slots,
     ) -> Result<Self, Error> {
-        let row = match &config.attention {
-            Attention::Dense => 2 * config.dim,
-            Attention::Mla(mla) => mla.kv_rank + mla.rope,
-        };
         let rows = slots.count().saturating_mul(grid.tokens());
-        let cache = || backend.zeros(rows, row, backend.class().activation());
+        let dtype = backend.class().activation();
+        let cache = || backend.zeros(rows, config.row_elements(), dtype);
         let of_layer = |layer| slots.resident().into_iter().map(move |chunk| (layer, chunk));
         Ok(Self {
             grid,

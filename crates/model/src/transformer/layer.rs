@@ -434,11 +434,9 @@ impl<B: Backend> Scratch<B> {
         let Transformer { dim, heads, ffn_dim, .. } = *config;
         let activation = backend.class().activation();
         let zeros = |columns, dtype| backend.zeros(tokens, columns, dtype);
-        let (head, value, row, rank) = match &config.attention {
-            Attention::Dense => (dim / heads, dim / heads, 2 * dim, None),
-            Attention::Mla(mla) => {
-                (mla.nope + mla.rope, mla.value, mla.kv_rank + mla.rope, mla.query_rank)
-            }
+        let (head, value, rank) = match &config.attention {
+            Attention::Dense => (dim / heads, dim / heads, None),
+            Attention::Mla(mla) => (mla.nope + mla.rope, mla.value, mla.query_rank),
         };
         let latent = match rank {
             Some(rank) => Some((zeros(rank, Dtype::F32)?, zeros(rank, activation)?)),
@@ -449,7 +447,7 @@ impl<B: Backend> Scratch<B> {
             frames,
             table: backend.zeros(frames, 6 * dim, Dtype::F32)?,
             normed: zeros(dim, activation)?,
-            rows: zeros(row, Dtype::F32)?,
+            rows: zeros(config.row_elements(), Dtype::F32)?,
             latent,
             wide: zeros(heads * head, Dtype::F32)?,
             queries: zeros(heads * head, activation)?,

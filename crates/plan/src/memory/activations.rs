@@ -33,16 +33,15 @@ pub(super) fn pass_buffers(
     layout: &Layout,
 ) -> u64 {
     let Transformer { dim, heads, ffn_dim, .. } = *transformer;
-    let (queries, values, rows, query_latent) = match &transformer.attention {
-        Attention::Dense => (dim as u64, dim as u64, product([2, dim]), 0),
+    let (queries, values, query_latent) = match &transformer.attention {
+        Attention::Dense => (dim as u64, dim as u64, 0),
         Attention::Mla(mla) => (
             product([heads, mla.nope.saturating_add(mla.rope)]),
             product([heads, mla.value]),
-            sum([mla.kv_rank as u64, mla.rope as u64]),
             mla.query_rank.unwrap_or(0) as u64,
         ),
     };
-    let dim = dim as u64;
+    let (dim, rows) = (dim as u64, transformer.row_elements() as u64);
     // Normed residual, query latent, queries, attended values, what the
     // cross-attention gives, and inside the feed-forward network.
     let factors = sum([dim, query_latent, queries, values, dim, ffn_dim as u64]);

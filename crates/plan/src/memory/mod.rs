@@ -30,7 +30,7 @@ mod weights;
 use std::ops::Range;
 
 use serde::Serialize;
-use types::{Attention, Model, Sampler, TextEncoder, Transformer, Vae, Window};
+use types::{Model, Sampler, TextEncoder, Transformer, Vae, Window};
 
 pub use self::{
     budget::{Budget, DoesNotFit},
@@ -342,18 +342,9 @@ fn frame_grid(vae: &Vae, size: Size, patch: [usize; 3]) -> Result<Grid, Error> {
     })
 }
 
-/// Cached numbers per token per layer: keys *and* values of all heads, or one
-/// low-rank row.
-pub fn row_elements(transformer: &Transformer) -> usize {
-    match &transformer.attention {
-        Attention::Dense => transformer.dim.saturating_mul(2),
-        Attention::Mla(mla) => mla.kv_rank.saturating_add(mla.rope),
-    }
-}
-
 /// Cached numbers of `frames` frames in `layers` layers.
 pub fn cache_elements(transformer: &Transformer, grid: Grid, layers: usize, frames: usize) -> u64 {
-    product([row_elements(transformer), layers]).saturating_mul(grid.tokens(frames))
+    product([transformer.row_elements(), layers]).saturating_mul(grid.tokens(frames))
 }
 
 /// Cross-attention keys and values of one prompt in `layers` layers.

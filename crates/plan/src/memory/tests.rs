@@ -1,7 +1,7 @@
 //! Tests of [`super`]: counts from published files and papers, then properties.
 
 use proptest::prelude::*;
-use types::{Axis, Mla, Positions, QueryNorm, Rope, TextEncoder, Window};
+use types::{Attention, Axis, Mla, Positions, QueryNorm, Rope, TextEncoder, Window};
 
 use super::*;
 use crate::{presets::preset, units::Bytes};

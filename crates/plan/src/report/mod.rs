@@ -277,7 +277,7 @@ impl<'a> Context<'a> {
             size: self.size,
             video_frames: self.video_frames(),
         };
-        let row_elements = memory::row_elements(transformer);
+        let row_elements = transformer.row_elements();
         let row_bytes = (row_elements as u64).saturating_mul(load.engine.layout.cache_bytes as u64);
         Ok(Column {
             transformer_parameters: memory::parameters(transformer, layers).total(),
