@@ -9,10 +9,12 @@
 //! - [`config`]: transformer, text encoder, VAE, sampler, and the whole model.
 //! - [`rope`]: which frequencies rotate which pairs of a head.
 //! - [`window`]: which frames a pass attends to.
+//! - [`tiles`]: how much of an attention's keys and values is made at once.
 //! - [`wan`]: facts of the published models.
 
 pub mod config;
 pub mod rope;
+pub mod tiles;
 pub mod wan;
 pub mod window;
 
@@ -21,4 +23,5 @@ pub use config::{
     Update, Vae, Video,
 };
 pub use rope::{Axis, Positions, Rope};
+pub use tiles::{TiledHead, Tiles};
 pub use window::Window;

@@ -24,6 +24,7 @@
 //! Exactness: a query's result depends on the order of its keys and on the
 //! tile size, a constant; not on which task or thread it fell to.
 
+mod division;
 mod mla;
 mod source;
 mod tile;
@@ -33,7 +34,7 @@ use std::ops::Range;
 use crate::{
     cpu::{
         Cpu,
-        attention::{mla::Weighted, source::Kind, tile::Tile},
+        attention::{division::Division, mla::Weighted, source::Kind, tile::Tile},
         lanes,
         level::{Usable, multiversion},
         math,
@@ -48,13 +49,7 @@ use crate::{
 pub use mla::Mla;
 
 /// Keys of a tile. A constant of the numeric class: changing it changes bits.
-const TILE_KEYS: usize = 128;
-/// Tiles of queries of a task, unless more tasks are needed to occupy the threads.
-const TASK_TILES_MAX: usize = 40;
-/// Tasks per thread of a wave of heads, so that threads end at about one time.
-const WAVE_TASKS: usize = 4;
-/// Bytes of keys and values that a wave holds, unless one head has more.
-const WAVE_BYTES_MAX: usize = 64 << 20;
+const TILE_KEYS: usize = Cpu::TILES.keys;
 
 /// See [`crate::Backend::attend`].
 pub(super) fn attend(
@@ -82,11 +77,8 @@ fn run<E: Weighted>(
     assert_eq!(queries.columns(), kind.heads() * kind.query_width(), "queries of all heads");
     assert_eq!((out.rows(), out.columns()), (tokens, kind.heads() * kind.value_width()), "outputs");
 
-    let tasks_per_head = (2 * cpu.pool.threads()).div_ceil(kind.heads());
-    let height = E::tile_rows(cpu.level);
-    let task_rows = tokens.div_ceil(tasks_per_head).next_multiple_of(height);
-    let task_rows = task_rows.min(TASK_TILES_MAX * height);
-    let splits = tokens.div_ceil(task_rows);
+    let division = Division::new(cpu, &kind, tokens);
+    let task_rows = division.task_rows;
     let (queries, target) = (E::of(queries), Parts::new(E::of_mut(out)));
     let attend = |head: usize, split: usize, made: Option<&[Tile<E>]>| {
         let rows = split * task_rows..tokens.min((split + 1) * task_rows);
@@ -104,10 +96,11 @@ fn run<E: Weighted>(
         }
         state.finish(&kind, cpu.level, head, rows, &target);
     };
-    if splits == 1 && !kind.has_shared_tiles() {
-        cpu.pool.run(kind.heads(), &|head| attend(head, 0, None));
-    } else {
-        in_waves(cpu, &kind, splits, &|head, split, tiles| attend(head, split, Some(tiles)));
+    match division.sets {
+        0 => cpu.pool.run(kind.heads(), &|head| attend(head, 0, None)),
+        _ => in_waves(cpu, &kind, &division, &|head, split, tiles| {
+            attend(head, split, Some(tiles));
+        }),
     }
 }
 
@@ -116,16 +109,14 @@ type Attend<'a, E> = dyn Fn(usize, usize, &[Tile<E>]) + Sync + 'a;
 
 /// Makes the tiles of some heads, once for all tasks that need them, lets those
 /// tasks `attend(head, split, tiles)`, and goes on to the next heads.
-fn in_waves<E: Weighted>(cpu: &Cpu, kind: &Kind<'_, E>, splits: usize, attend: &Attend<'_, E>) {
+fn in_waves<E: Weighted>(
+    cpu: &Cpu,
+    kind: &Kind<'_, E>,
+    division: &Division,
+    attend: &Attend<'_, E>,
+) {
     let (heads, count) = (kind.heads(), kind.tiles());
-    let (wave, sets) = match kind.has_shared_tiles() {
-        true => (heads, 1),
-        false => {
-            let occupied = (WAVE_TASKS * cpu.pool.threads()).div_ceil(splits);
-            let wave = occupied.min(WAVE_BYTES_MAX / kind.head_bytes().max(1)).clamp(1, heads);
-            (wave, wave)
-        }
-    };
+    let Division { splits, wave, sets, .. } = *division;
     let mut tiles: Vec<Tile<E>> = (0..sets * count).map(|_| Tile::empty()).collect();
     for first in (0..heads).step_by(wave) {
         let wave = wave.min(heads - first);
@@ -135,6 +126,8 @@ fn in_waves<E: Weighted>(cpu: &Cpu, kind: &Kind<'_, E>, splits: usize, attend: &
             let tile = unsafe { parts.part(task..task + 1) };
             kind.fill(cpu.level, first + task / count, task % count, &mut tile[0]);
         });
+        let held: u64 = tiles.iter().map(Tile::bytes).sum();
+        assert_eq!(held, division.bytes(kind), "a wave holds what is planned");
         cpu.pool.run(wave * splits, &|task| {
             let (head, split) = (task / splits, task % splits);
             let tiles = &tiles[head.min(sets - 1) * count..][..count];

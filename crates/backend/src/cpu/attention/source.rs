@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use types::TiledHead;
+
 use crate::{
     cpu::{
         Cpu,
@@ -119,10 +121,15 @@ impl<'a, E: Weighted> Kind<'a, E> {
         matches!(self.form, Form::Absorb { .. })
     }
 
-    /// Bytes of one head's tiles.
-    pub(super) fn head_bytes(&self) -> usize {
-        let width = self.key_width() + self.attended_width().next_multiple_of(16);
-        self.tiles() * TILE_KEYS * width * size_of::<E>()
+    /// What is in one head's tiles.
+    pub(super) fn tiled_head(&self) -> TiledHead {
+        const { assert!(E::GROUP * size_of::<E>() == Cpu::TILES.group_bytes) };
+        TiledHead {
+            keys: self.rows.len() as u64,
+            key_width: self.key_width() as u64,
+            value_width: self.attended_width() as u64,
+            element_bytes: size_of::<E>(),
+        }
     }
 
     /// Makes tile `index` of `head`.

@@ -1,11 +1,15 @@
 //! Keys and values as the register tile takes them.
 
 use crate::cpu::{
+    Cpu,
     attention::TILE_KEYS,
     memory::Aligned,
     panel::panel_columns,
     tile::{COLUMNS, Element},
 };
+
+/// A value's columns fill panels, the last of which may be a narrow one.
+const VALUE_MULTIPLE: usize = Cpu::TILES.value_multiple;
 
 /// Keys and values of up to [`TILE_KEYS`] rows, packed for the register tile.
 #[derive(Debug)]
@@ -24,6 +28,11 @@ impl<E: Element> Tile<E> {
     pub(super) fn empty() -> Self {
         let (key, value) = (Aligned::scratch(0), Aligned::scratch(0));
         Self { keys: 0, key, key_width: 0, value, value_width: 0 }
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> u64 {
+        (size_of_val(&*self.key) + size_of_val(&*self.value)) as u64
     }
 
     pub(super) fn score_panels(&self) -> usize {
@@ -45,7 +54,7 @@ impl<E: Element> Tile<E> {
     pub(super) fn reset(&mut self, keys: usize, key_width: usize, value_width: usize) {
         self.keys = keys;
         (self.key_width, self.value_width) = (key_width, value_width);
-        let len = [TILE_KEYS * key_width, TILE_KEYS * value_width.next_multiple_of(16)];
+        let len = [TILE_KEYS * key_width, TILE_KEYS * value_width.next_multiple_of(VALUE_MULTIPLE)];
         for (memory, len) in [&mut self.key, &mut self.value].into_iter().zip(len) {
             if memory.len() != len {
                 *memory = Aligned::scratch(len);
