@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use backend::Backend;
+use backend::{Backend, MlaPath};
 use checkpoint::Checkpoint;
 use plan::passes::{Branches, ChunkPasses, chunk_passes};
 use types::{Model, Transformer, Vae};
@@ -16,7 +16,7 @@ use crate::{
     Error, Event,
     sampler::{Noise, Sampler},
     text::{Encoder, Tokenizer, Tokens, clean_prompt},
-    transformer::{Branch, Stage, TextProjection, TokenGrid, cheaper_path},
+    transformer::{Branch, Stage, TextProjection, TokenGrid},
     vae::{Decoder, Pictures, Stream},
 };
 
@@ -132,16 +132,10 @@ impl<B: Backend> Engine<B> {
             &checkpoint.tokenizer()?,
             transformer.config.text_len,
         )?;
-        let size =
-            size(&transformer.config, &vae.config, model.video.width, model.video.height, Some(1));
-        let (queries, keys) = match size {
-            Ok(size) => {
-                let frames = transformer.config.window.map_or(size.grid.frames, |w| w.frames_max());
-                (size.grid.tokens(), frames * size.grid.frame_tokens())
-            }
-            Err(_) => (1, 1),
+        let path = match plan::path::absorbs(&model) {
+            true => MlaPath::Absorb,
+            false => MlaPath::Rebuild,
         };
-        let path = cheaper_path(&transformer.config, queries, keys);
         let layers = 0..transformer.config.layers;
         let assumed = checkpoint.assumed()?.into_iter().collect();
         let warnings = [assumed, text.warnings, transformer.warnings, vae.warnings].concat();

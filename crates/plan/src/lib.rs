@@ -8,6 +8,7 @@
 //! - [`slots`]: which preallocated cache slot holds which chunk's page.
 //! - [`length`]: seconds to pictures, frames and chunks.
 //! - [`memory`]: what weights, caches and activations weigh, term by term.
+//! - [`path`]: whether latent attention is absorbed or rebuilt.
 //! - [`presets`]: published and comparison shapes, planned without their files.
 //! - [`report`]: dense against MLA for one video, as a table and as JSON.
 //! - [`units`]: byte counts as people read them.
@@ -15,6 +16,7 @@
 pub mod length;
 pub mod memory;
 pub mod passes;
+pub mod path;
 pub mod presets;
 pub mod report;
 pub mod slots;

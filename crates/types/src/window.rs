@@ -33,8 +33,9 @@ impl Window {
     }
 
     /// Frames kept per layer while a chunk is in generation, at the most.
+    /// Saturates.
     pub fn frames_max(&self) -> usize {
-        self.sink + self.recent + self.chunk
+        self.sink.saturating_add(self.recent).saturating_add(self.chunk)
     }
 
     /// Finished frames that a chunk attends to when `committed` frames exist:

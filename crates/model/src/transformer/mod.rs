@@ -27,7 +27,7 @@ use std::{ops::Range, sync::Arc};
 
 use backend::{Backend, MlaPath, PatchGrid, Tensor};
 use checkpoint::Tensors;
-use plan::slots::Slots;
+use plan::{path::is_absorbed_cheaper, slots::Slots};
 use types::{Attention, Transformer, Window};
 
 use crate::{
@@ -307,20 +307,13 @@ fn check_rows<T: Tensor>(what: &'static str, rows: &T, expected: [usize; 2]) -> 
 }
 
 /// The cheaper way to compute latent attention for `queries` tokens of a chunk
-/// that attend to `keys` rows, in multiplications per head.
-///
-/// Absorbing replaces a head's width by the latent's in scores and sums, and
-/// spares rebuilding `keys` keys and values; it costs one small product per
-/// query at either end. VideoMLA's own shapes are cheaper rebuilt (thousands
-/// of queries, a latent wider than a head), the embedded model's absorbed.
+/// that attend to `keys` rows, see [`plan::path`].
 pub fn cheaper_path(config: &Transformer, queries: usize, keys: usize) -> MlaPath {
     let Attention::Mla(mla) = &config.attention else { return MlaPath::Rebuild };
-    let (queries, keys) = (queries as u64, keys as u64);
-    let [rank, nope, rope, value] =
-        [mla.kv_rank, mla.nope, mla.rope, mla.value].map(|width| width as u64);
-    let rebuild = keys * (queries * (nope + rope + value) + rank * (nope + value));
-    let absorb = keys * queries * (2 * rank + rope) + queries * rank * (nope + value);
-    if absorb < rebuild { MlaPath::Absorb } else { MlaPath::Rebuild }
+    match is_absorbed_cheaper(mla, queries as u64, keys as u64) {
+        true => MlaPath::Absorb,
+        false => MlaPath::Rebuild,
+    }
 }
 
 impl TokenGrid {
