@@ -1,7 +1,7 @@
 //! What a process of this program holds, for `plan` and for the check before a
 //! video is made.
 
-use backend::Dtype;
+use backend::{Cpu, Dtype};
 use plan::memory::{Budget, DoesNotFit, Engine, Layout, Memory};
 
 use crate::generate::FINISHED_CHUNKS_MAX;
@@ -13,7 +13,12 @@ pub(crate) fn engine(factors: Dtype) -> Engine {
         Dtype::Bf16 => Layout::bf16(),
     };
     // One process keeps no chunk to return to.
-    Engine { layout, uncommitted_chunks_max: 0, finished_chunks_max: FINISHED_CHUNKS_MAX }
+    Engine {
+        layout,
+        tiles: Cpu::TILES,
+        uncommitted_chunks_max: 0,
+        finished_chunks_max: FINISHED_CHUNKS_MAX,
+    }
 }
 
 /// Checks that everything that is to be held at once fits into what the system

@@ -1,8 +1,9 @@
 //! A device that computes nothing and keeps account of its memory.
 //!
 //! Everything is allocated as the processor's backend does it, and counted while
-//! it lives; operations return at once. So a whole film runs through the real
-//! model in no time, and what it held is known to the byte.
+//! it lives; operations return at once, attention once the tiles that it would
+//! hold are counted. So a whole film runs through the real model in no time, and
+//! what it held is known to the byte.
 
 use std::{
     ops::Range,
@@ -223,11 +224,18 @@ impl Backend for Device {
 
     fn attend(
         &self,
-        _: &Held<Matrix>,
-        _: Heads<'_, Self>,
-        _: &Keys<'_, Self>,
+        queries: &Held<Matrix>,
+        heads: Heads<'_, Self>,
+        keys: &Keys<'_, Self>,
         _: &mut Held<Matrix>,
     ) {
+        let heads = match heads {
+            Heads::Dense { heads, head_dim } => Heads::Dense { heads, head_dim },
+            Heads::Mla(mla) => Heads::Mla(&mla.inner),
+        };
+        let Keys { cache, segments, rotation } = *keys;
+        let keys = Keys { cache: &cache.inner, segments, rotation };
+        drop(self.hold((), self.cpu.attention_bytes(&queries.inner, &heads, &keys)));
     }
 
     fn attend_biased(

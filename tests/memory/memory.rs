@@ -86,6 +86,44 @@ fn caches_and_buffers_are_held_as_planned() {
 }
 
 #[test]
+fn attention_over_a_long_window_holds_what_is_planned() {
+    let window = Some(Window { sink: 1, recent: 60, chunk: 3 });
+    // A latent as wide as a head is rebuilt, a narrow one absorbed.
+    let latent = |kv_rank| {
+        Attention::Mla(Mla { kv_rank, query_rank: None, query_norm: QueryNorm::Full, ..LATENT })
+    };
+    for attention in [Attention::Dense, latent(40), latent(8)] {
+        let model = model(attention, window, vae(8, &[1, 2], &[true]));
+        // One thread makes fewer heads' keys at once, eight make all three.
+        for (class, threads) in Cpu::classes().flat_map(|class| [(class, 1), (class, 8)]) {
+            let cpu = Cpu::new(class, threads).unwrap();
+            let layers = Parts { text: false, decoder: false, ..Parts::whole(&model) };
+            let planned = plan_of(&model, &cpu, layers).per_job.moment_bytes;
+            let device = Arc::new(Device::new(cpu));
+            let (transformer, grid) = (parts(&model).0, grid(&model));
+            let stage = stage(&device, transformer, &grid);
+            let mut job = stage.open(grid, 0).unwrap();
+            let dtype = device.class().activation();
+            let context = device.zeros(transformer.text_len, transformer.dim, dtype).unwrap();
+            for branch in [Branch::Conditional, Branch::Unconditional] {
+                stage.set_context(&mut job, branch, &context).unwrap();
+            }
+            let mut sampler = Sampler::new(&stage, job, Noise::Seed(1)).unwrap();
+            for chunk in 0..22 {
+                let passes = chunk_passes(&model.sampler, 1).unwrap().passes;
+                sampler.chunk(chunk, &passes, &mut |_| ()).unwrap();
+            }
+
+            let held = device.peak() - device.held();
+            assert!(held <= planned, "{threads} threads: planned {planned}, held {held}");
+            if threads == 8 {
+                close("moment", planned, held);
+            }
+        }
+    }
+}
+
+#[test]
 fn no_moment_of_a_video_holds_more_than_planned() {
     for model in models() {
         for cpu in Cpu::classes().map(|class| Cpu::new(class, 1).unwrap()) {
@@ -155,12 +193,20 @@ fn close(what: &str, planned: u64, held: u64) {
 }
 
 fn plan(model: &Model, cpu: &Cpu) -> Memory {
+    plan_of(model, cpu, Parts::whole(model))
+}
+
+fn plan_of(model: &Model, cpu: &Cpu, parts: Parts) -> Memory {
     let layout = match cpu.class().activation() {
         Dtype::F32 => Layout::f32(),
         Dtype::Bf16 => Layout::bf16(),
     };
-    let engine = memory::Engine { layout, uncommitted_chunks_max: 0, finished_chunks_max: 2 };
-    let parts = Parts::whole(model);
+    let engine = memory::Engine {
+        layout,
+        tiles: Cpu::TILES,
+        uncommitted_chunks_max: 0,
+        finished_chunks_max: 2,
+    };
     let load = Load { parts, engine, size: size(model), video_frames: VIDEO_FRAMES };
     memory::memory(model, &load).expect("a model that can be planned")
 }
@@ -213,21 +259,22 @@ fn decoder(device: &Arc<Device>, config: &Vae) -> Decoder<Device> {
     Decoder::load(&**device, &tensors, config).unwrap()
 }
 
+const LATENT: Mla = Mla {
+    kv_rank: 40,
+    query_rank: Some(22),
+    nope: 20,
+    rope: 6,
+    value: 28,
+    query_norm: QueryNorm::Latent,
+    fused_kv_down: false,
+    query_bias: false,
+};
+
 /// Small models of awkward shapes: dense and latent attention, with a sink and
 /// without, without a window, of odd sizes, deep and shallow decoders.
 fn models() -> Vec<Model> {
-    let latent = Mla {
-        kv_rank: 40,
-        query_rank: Some(22),
-        nope: 20,
-        rope: 6,
-        value: 28,
-        query_norm: QueryNorm::Latent,
-        fused_kv_down: false,
-        query_bias: false,
-    };
     let straight =
-        Mla { query_rank: None, query_norm: QueryNorm::Full, query_bias: true, ..latent };
+        Mla { query_rank: None, query_norm: QueryNorm::Full, query_bias: true, ..LATENT };
     let windows = [
         Some(Window { sink: 0, recent: 4, chunk: 3 }),
         Some(Window { sink: 1, recent: 6, chunk: 2 }),
@@ -235,7 +282,7 @@ fn models() -> Vec<Model> {
         None,
     ];
     let dense = model(Attention::Dense, windows[0], vae(8, &[1, 2], &[true]));
-    let latent = model(Attention::Mla(latent), windows[1], vae(16, &[1, 2, 2], &[false, true]));
+    let latent = model(Attention::Mla(LATENT), windows[1], vae(16, &[1, 2, 2], &[false, true]));
     let straight = model(Attention::Mla(straight), windows[2], vae(10, &[2, 1, 3], &[true, true]));
     let teacher = model(Attention::Dense, windows[3], vae(32, &[1], &[]));
     vec![dense, latent, straight, teacher]

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Buffers that stay are exact. Moments follow one another, so only the largest
-//! counts; it is counted from above. Attention works through the window in
-//! tiles and never holds its scores.
+//! counts; it is counted from above. Attention never holds its scores; the keys
+//! and values that it makes are counted in `attention.rs`.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use types::{Attention, TextEncoder, Transformer, Vae};
 use super::{
     Grid, cross_attention_elements,
     decoder::PICTURE_CHANNELS,
-    layout::{Layout, Precision, filled},
+    layout::{Layout, Precision},
 };
 use crate::units::{product, sum};
 
@@ -56,13 +56,15 @@ pub(super) fn pass_buffers(
     ])
 }
 
-/// Bytes that a pass of a stage holds at its largest moment.
+/// Bytes that a pass of a stage holds at its largest moment; a layer's attention
+/// holds `tiles`.
 pub(super) fn pass_moment(
     transformer: &Transformer,
     grid: Grid,
     chunk_frames: usize,
     layers: &Range<usize>,
     layout: &Layout,
+    tiles: u64,
 ) -> u64 {
     let Transformer { dim, freq_dim, in_channels, out_channels, .. } = *transformer;
     let tokens = grid.tokens(chunk_frames);
@@ -77,7 +79,7 @@ pub(super) fn pass_moment(
     // Time's waves and vectors: of the layers, of the head, and on the way there.
     let vectors = product([chunk_frames, 10]).saturating_mul(dim as u64);
     let mut stays = vec![residual, vectors, product([chunk_frames, freq_dim])];
-    let mut moments = vec![window_tiles(transformer, grid, layout)];
+    let mut moments = vec![tiles];
     if layers.start == 0 {
         stays.push(frames(in_channels));
         moments.push(full(tokens.saturating_mul(patch(in_channels))));
@@ -89,19 +91,6 @@ pub(super) fn pass_moment(
         moments.push(full(sum([head, frames(out_channels)])));
     }
     sum([full(sum(stays)), moments.into_iter().max().unwrap_or(0)])
-}
-
-/// Bytes of the whole window's keys and values, where they are prepared at once.
-fn window_tiles(transformer: &Transformer, grid: Grid, layout: &Layout) -> u64 {
-    let parts = (&transformer.attention, transformer.window, layout.window_tile_keys);
-    let (Attention::Mla(mla), Some(window), Some(tile)) = parts else {
-        return 0;
-    };
-    let frames = window.sink.saturating_add(window.recent).saturating_add(window.chunk);
-    let keys = filled(grid.tokens(frames), tile);
-    let (key, value) = (sum([mla.kv_rank as u64, mla.rope as u64]), mla.kv_rank as u64);
-    let widths = sum([key, filled(value, layout.matrices.outputs_multiple)]);
-    layout.bytes(Precision::Factor, keys.saturating_mul(widths))
 }
 
 /// Bytes that encoding a prompt holds at its largest moment.
@@ -141,15 +130,23 @@ pub(super) fn prompt_moment(transformer: &Transformer, layers: usize, layout: &L
     ])
 }
 
-/// Bytes that decoding a chunk's frames holds at its largest moment.
-pub(super) fn decode_moment(vae: &Vae, grid: Grid, frames: usize, layout: &Layout) -> u64 {
+/// Bytes that decoding a chunk's frames holds at its largest moment; the
+/// attention in its middle holds `tiles`.
+pub(super) fn decode_moment(
+    vae: &Vae,
+    grid: Grid,
+    frames: usize,
+    layout: &Layout,
+    tiles: u64,
+) -> u64 {
     let pictures = pictures(vae, grid, frames);
     let frames = product([frames, vae.z_dim, grid.rows, grid.columns]);
     let full = |elements: u64| layout.bytes(Precision::Full, elements);
     // Frames as they came, with channels side by side, and through the first
-    // matrix; then the pictures in full, and as bytes.
+    // matrix; then the pictures in full, with the frames still to be decoded, and
+    // as bytes.
     let (entering, leaving) = (full(frames.saturating_mul(2)), full(pictures));
-    let leaving = sum([leaving, pictures.max(full(frames))]);
+    let leaving = sum([leaving, pictures.max(sum([full(frames), tiles]))]);
     sum([full(frames), entering.max(leaving)])
 }
 

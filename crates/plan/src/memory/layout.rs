@@ -36,9 +36,6 @@ pub struct Layout {
     pub kernels: Kernels,
     /// What a convolution's input is held in.
     pub volumes: Volumes,
-    /// Keys of a tile, if latent attention prepares the whole window's tiles at
-    /// once, for all heads.
-    pub window_tile_keys: Option<usize>,
 }
 
 /// How matrices are packed.
@@ -111,7 +108,6 @@ impl Layout {
                 channels_multiple: 1,
                 slack_pixels: 16,
             },
-            window_tile_keys: Some(128),
         }
     }
 
@@ -227,7 +223,7 @@ impl Layout {
 }
 
 /// The least multiple that is not below `number`.
-pub(super) fn filled(number: u64, multiple: usize) -> u64 {
+fn filled(number: u64, multiple: usize) -> u64 {
     let multiple = multiple.max(1) as u64;
     number.div_ceil(multiple).saturating_mul(multiple)
 }

@@ -10,10 +10,10 @@
 //! stay. From above: the largest moment of a job, see `activations.rs`.
 //! `tests/memory` compares both with what is really allocated.
 //!
-//! Not counted: the executable, threads and what they work in, the tokenizer,
-//! the video's encoder, pages of mapped weight files (the text encoder's table
-//! among them), and the copy of a matrix while it is packed: weights are loaded
-//! before there is a job.
+//! Not counted: the executable, threads and what they work in, an attention's
+//! list of its keys (8 bytes each), the tokenizer, the video's encoder, pages of
+//! mapped weight files (the text encoder's table among them), and the copy of a
+//! matrix while it is packed: weights are loaded before there is a job.
 //!
 //! - [`parameters`], [`text_encoder_parameters`], [`vae_decoder_parameters`]:
 //!   elements of the weights.
@@ -21,6 +21,7 @@
 //!   as published code counts it.
 
 mod activations;
+mod attention;
 mod budget;
 mod decoder;
 mod layout;
@@ -30,7 +31,7 @@ mod weights;
 use std::ops::Range;
 
 use serde::Serialize;
-use types::{Model, Sampler, TextEncoder, Transformer, Vae, Window};
+use types::{Model, Sampler, TextEncoder, Tiles, Transformer, Vae, Window};
 
 pub use self::{
     budget::{Budget, DoesNotFit},
@@ -39,6 +40,7 @@ pub use self::{
     parameters::{TransformerParameters, parameters, text_encoder_parameters},
 };
 use crate::{
+    path,
     slots::{self, Slots},
     units::{product, sum},
 };
@@ -113,10 +115,23 @@ pub struct Load {
 pub struct Engine {
     /// How it holds what it holds.
     pub layout: Layout,
+    /// How much of an attention's keys and values it makes at once.
+    #[serde(with = "ShownTiles")]
+    pub tiles: Tiles,
     /// Chunks that may wait to be made durable, see [`Slots`].
     pub uncommitted_chunks_max: u32,
     /// Decoded chunks that exist at once, until they are written.
     pub finished_chunks_max: usize,
+}
+
+/// [`Tiles`] as a report shows them.
+#[derive(Serialize)]
+#[serde(remote = "Tiles")]
+struct ShownTiles {
+    keys: usize,
+    group_bytes: usize,
+    value_multiple: usize,
+    wave_bytes_max: usize,
 }
 
 /// The parts of a model that a process holds.
@@ -264,7 +279,9 @@ impl<'a> Held<'a> {
             per_job.kept_frames_bytes = activations::kept_frames(transformer, grid, layout);
         }
         moments.push(activations::prompt_moment(transformer, count, layout));
-        moments.push(activations::pass_moment(transformer, grid, frames, layers, layout));
+        let (absorbed, engine) = (path::absorbs(self.model), &self.load.engine);
+        let tiles = attention::layer_tiles(transformer, grid, frames, absorbed, engine);
+        moments.push(activations::pass_moment(transformer, grid, frames, layers, layout, tiles));
         Ok(())
     }
 
@@ -284,7 +301,8 @@ impl<'a> Held<'a> {
         per_job.decode_activations_bytes = decoder::buffers_bytes(vae, grid, layout);
         per_job.finished_chunks_bytes = activations::finished_chunk(vae, grid, frames, layout)
             .saturating_mul(self.load.engine.finished_chunks_max as u64);
-        moments.push(activations::decode_moment(vae, grid, frames, layout));
+        let tiles = attention::decoder_tiles(vae, grid, &self.load.engine);
+        moments.push(activations::decode_moment(vae, grid, frames, layout, tiles));
         Ok(())
     }
 

@@ -6,8 +6,15 @@ use types::{Attention, Axis, Mla, Positions, QueryNorm, Rope, TextEncoder, Windo
 use super::*;
 use crate::{presets::preset, units::Bytes};
 
-const BF16: Engine =
-    Engine { layout: Layout::bf16(), uncommitted_chunks_max: 1, finished_chunks_max: 2 };
+const BF16: Engine = Engine {
+    layout: Layout::bf16(),
+    tiles: TILES,
+    uncommitted_chunks_max: 1,
+    finished_chunks_max: 2,
+};
+/// Tiles and waves as on a processor.
+const TILES: Tiles =
+    Tiles { keys: 128, group_bytes: 4, value_multiple: 16, wave_bytes_max: 64 << 20 };
 const SIZE_480P: Size = Size { width: 832, height: 480 };
 
 #[test]
@@ -170,6 +177,54 @@ fn factors_are_half_as_wide_in_bf16_and_all_else_is_not() {
 }
 
 #[test]
+fn pass_holds_a_wave_of_heads_beside_its_residual() {
+    // 15,600 keys fill 122 tiles of 128; eight of the twelve heads fit in 64 MiB.
+    let rebuilt = 8 * 122 * 128 * 2 * (128 + 128);
+    assert_eq!(largest_moment_of_a_stage("videomla-1.3b", 192), residual() + rebuilt);
+    // A latent of 64 is absorbed: one set of keys and values for all heads.
+    let absorbed = 122 * 128 * 2 * (64 + 32 + 64);
+    let head = 4 * (4_680 * (1536 + 64) + 16 * 3 * 60 * 104);
+    assert!(absorbed < head);
+    assert_eq!(largest_moment_of_a_stage("videomla-1.3b", 64), residual() + head);
+    // Dense, 32,760 keys: four heads.
+    assert_eq!(largest_moment_of_a_stage("wan-1.3b", 0), residual() + (64 << 20));
+}
+
+#[test]
+fn attention_holds_one_set_of_tiles_absorbed_and_all_the_prompts_heads() {
+    let (grid, tiles) = (grid_480p(), attention::layer_tiles);
+    let mut transformer = preset("videomla-1.3b").unwrap().transformer.unwrap();
+
+    let absorbed = 122 * 128 * 2 * (192 + 32 + 192);
+    assert_eq!(tiles(&transformer, grid, 3, true, &BF16), absorbed);
+    // Of one token there are 1 + 6 + 3 keys, and 512 of the prompt.
+    let token = Grid { frame_tokens: 1, ..grid };
+    assert_eq!(tiles(&transformer, token, 3, true, &BF16), 12 * 512 * 2 * (128 + 128));
+    // Without a window all frames are one pass'.
+    transformer.window = None;
+    assert_eq!(tiles(&transformer, grid, 10, true, &BF16), absorbed);
+}
+
+#[test]
+fn decoding_holds_the_tiles_of_its_attention_beside_all_pictures() {
+    let mut model = preset("wan-1.3b").unwrap();
+    model.transformer = None;
+    let parts = Parts { text: false, layers: None, decoder: true };
+    let load = |size| Load { parts: parts.clone(), size, video_frames: 3, ..load(0..30) };
+    let planned = |size| memory(&model, &load(size)).unwrap().per_job.moment_bytes;
+
+    // 6,240 pixels fill 49 tiles, which are less than 12 pictures as bytes.
+    let (frames, pictures) = (3 * 16 * 6_240, 12 * 832 * 480 * 3);
+    let tiles = 49 * 128 * 2 * (384 + 384);
+    assert!(4 * frames + tiles < pictures);
+    assert_eq!(planned(SIZE_480P), 4 * frames + 4 * pictures + pictures);
+    // The one pixel of a small frame tensor takes a whole tile.
+    let small = Size { width: 8, height: 8 };
+    let (frames, pictures) = (3 * 16, 12 * 8 * 8 * 3);
+    assert_eq!(planned(small), 4 * (frames + pictures + frames) + 128 * 2 * (384 + 384));
+}
+
+#[test]
 fn transformed_kernels_hold_sixteen_places_of_nine() {
     let vae = preset("wan-1.3b").unwrap().vae.unwrap();
     let [f32, bf16] =
@@ -269,7 +324,8 @@ proptest! {
         model.vae = Some(Vae { decoder_base_dim, z_dim, res_units, ..small });
         model.sampler.first_chunk.guidance = if guided { 2.0 } else { 1.0 };
         let layout = Layout { factor_bytes: element, full_bytes: element, ..Layout::f32() };
-        let engine = Engine { layout, uncommitted_chunks_max, finished_chunks_max: element };
+        let tiles = Tiles { keys: element, wave_bytes_max: side, ..TILES };
+        let engine = Engine { layout, tiles, uncommitted_chunks_max, finished_chunks_max: element };
         let load = Load { engine, ..load(0..layers) };
 
         if let Ok(memory) = memory(&model, &load) {
@@ -298,6 +354,23 @@ const MLA: Mla = Mla {
 fn load(layers: Range<usize>) -> Load {
     let parts = Parts { text: true, layers: Some(layers), decoder: true };
     Load { parts, engine: BF16, size: SIZE_480P, video_frames: 21 }
+}
+
+/// The largest moment of the last two layers alone, with latents of this rank if
+/// they are latent.
+fn largest_moment_of_a_stage(name: &str, kv_rank: usize) -> u64 {
+    let mut model = preset(name).unwrap();
+    if let Attention::Mla(mla) = &mut model.transformer.as_mut().unwrap().attention {
+        mla.kv_rank = kv_rank;
+    }
+    let parts = Parts { text: false, layers: Some(28..30), decoder: false };
+    memory(&model, &Load { parts, ..load(0..30) }).unwrap().per_job.moment_bytes
+}
+
+/// What stays through a pass of that stage: residual, time's waves and vectors,
+/// and a velocity; all in f32.
+fn residual() -> u64 {
+    4 * (4_680 * 1536 + 3 * (10 * 1536 + 256) + 16 * 3 * 60 * 104)
 }
 
 fn grid_480p() -> Grid {

@@ -1,6 +1,8 @@
 //! Tests of [`super`]: the numbers of arXiv:2605.30351, recomputed by hand from
 //! its shapes, as the report prints them.
 
+use types::Tiles;
+
 use super::{table::line, *};
 use crate::presets::preset;
 
@@ -117,7 +119,8 @@ fn plan(name: &str, seconds: f64, attention: Option<Kind>) -> Report {
 
 /// A request for bf16 factors, one chunk to roll back.
 fn request(seconds: f64, attention: Option<Kind>) -> Request {
-    let engine =
-        Engine { layout: Layout::bf16(), uncommitted_chunks_max: 1, finished_chunks_max: 2 };
+    let tiles = Tiles { keys: 128, group_bytes: 4, value_multiple: 16, wave_bytes_max: 64 << 20 };
+    let layout = Layout::bf16();
+    let engine = Engine { layout, tiles, uncommitted_chunks_max: 1, finished_chunks_max: 2 };
     Request { seconds, size: None, attention, engine }
 }
