@@ -88,6 +88,9 @@ pub struct Opened<C> {
 
 const TOKENIZERS: [&str; 3] =
     ["tokenizer/tokenizer.json", "google/umt5-xxl/tokenizer.json", "tokenizer.json"];
+/// The largest tokenizer read, chosen: Wan's UMT5 takes 17 MB, and parsing takes
+/// several times a file's length.
+const TOKENIZER_BYTES_MAX: usize = 256 << 20;
 const ORIGINAL_VAE: &str = "Wan2.1_VAE.pth";
 const ORIGINAL_TEXT: &str = "models_t5_umt5-xxl-enc-";
 const ROOT_CONFIG: &str = "config.json";
@@ -221,10 +224,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::NoPart`] or [`Error::Io`].
+    /// [`Error::NoPart`], [`Error::Io`] or [`Error::TooLarge`].
     pub fn tokenizer(&self) -> Result<Bytes> {
         match &self.tokenizer {
-            Some(path) => self.source.read(path),
+            Some(path) => self.source.read_whole(path, "a tokenizer", TOKENIZER_BYTES_MAX),
             None => Err(self.no_part(Part::Tokenizer)),
         }
     }

@@ -16,6 +16,12 @@ pub enum Error {
     /// A file could not be opened or mapped.
     #[error("{file}: {cause}")]
     Io { file: String, cause: std::io::Error },
+    /// A file that is parsed whole is larger than any of its kind.
+    #[error(
+        "{file}: {bytes} bytes are absurd for {what}, at most {bytes_max} are read: \
+         put the model's own file there"
+    )]
+    TooLarge { file: String, what: &'static str, bytes: usize, bytes_max: usize },
     /// Nothing in the folder belongs to a model.
     #[error(
         "{source_name}: no model here: expected one of transformer/config.json, \

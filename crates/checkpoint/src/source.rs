@@ -100,6 +100,27 @@ impl Source {
         found.map_err(|cause| Error::Io { file: self.display(path), cause })
     }
 
+    /// As [`Source::read`], for a file that is parsed whole: `what` it is, and the
+    /// most bytes that it may have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::read`], and [`Error::TooLarge`]. Nothing is read then.
+    pub(crate) fn read_whole(
+        &self,
+        path: &str,
+        what: &'static str,
+        bytes_max: usize,
+    ) -> Result<Bytes> {
+        let content = self.read(path)?;
+        match content.len() {
+            bytes if bytes_max < bytes => {
+                Err(Error::TooLarge { file: self.display(path), what, bytes, bytes_max })
+            }
+            _ => Ok(content),
+        }
+    }
+
     /// Names of the files directly in `folder` (`""` is the root), sorted.
     /// Empty if there is no such folder.
     pub fn list(&self, folder: &str) -> Vec<String> {

@@ -189,11 +189,7 @@ impl Weights {
 
     fn add_indexed(&mut self, source: &Source, index: &str) -> Result<()> {
         let shown = source.display(index);
-        let text = source.read(index)?;
-        if INDEX_BYTES_MAX < text.len() {
-            let problem = format!("{} bytes are absurd for an index", text.len());
-            return Err(Error::Json { file: shown, problem });
-        }
+        let text = source.read_whole(index, "an index", INDEX_BYTES_MAX)?;
         let Index { weight_map } = serde_json::from_slice(&text)
             .map_err(|error| Error::Json { file: shown.clone(), problem: error.to_string() })?;
         let folder = index.rsplit_once('/').map_or("", |(folder, _)| folder);

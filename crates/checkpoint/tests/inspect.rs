@@ -53,6 +53,28 @@ fn one_broken_part_does_not_hide_the_others() {
     assert!(problem.contains("vae/diffusion_pytorch_model.safetensors: is"), "{problem}");
 }
 
+#[test]
+fn a_tokenizer_beyond_its_bound_is_refused_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let file = std::fs::File::create(&path).unwrap();
+    let checkpoint = Checkpoint::open(Source::folder(folder.path()), Ema::Prefer).unwrap();
+    // A hole, which takes no room on the disk.
+    file.set_len(256 << 20).unwrap();
+    assert_eq!(checkpoint.tokenizer().unwrap().len(), 256 << 20);
+
+    file.set_len((256 << 20) + 1).unwrap();
+
+    let expected = format!(
+        "{}: 268435457 bytes are absurd for a tokenizer, at most 268435456 are read: put the \
+         model's own file there",
+        path.display()
+    );
+    assert_eq!(checkpoint.tokenizer().unwrap_err().to_string(), expected);
+    let [report] = checkpoint.inspect().parts.try_into().unwrap();
+    assert_eq!(report.problem, Some(expected));
+}
+
 fn mini() -> Source {
     Source::folder(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mini/weights"))
 }

@@ -92,15 +92,11 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Json`] if it is not a JSON object or absurdly
-    /// large.
+    /// [`Error::Io`], [`Error::TooLarge`], or [`Error::Json`] if it is not a JSON
+    /// object.
     pub(crate) fn read(source: &Source, path: &str) -> Result<Self> {
         let name = source.display(path);
-        let bytes = source.read(path)?;
-        if FILE_BYTES_MAX < bytes.len() {
-            let problem = format!("{} bytes are absurd for a configuration", bytes.len());
-            return Err(Error::Json { file: name, problem });
-        }
+        let bytes = source.read_whole(path, "a configuration", FILE_BYTES_MAX)?;
         match serde_json::from_slice(&bytes) {
             Ok(object) => Ok(Self { name, object }),
             Err(error) => Err(Error::Json { file: name, problem: error.to_string() }),
