@@ -107,6 +107,7 @@ impl From<model::Error> for Failure {
             | Error::Text(_)
             | Error::Shape { .. }
             | Error::Axes { .. }
+            | Error::Range { .. }
             | Error::Size { .. }
             | Error::NoWindow => Self::Input(error.to_string()),
             Error::Pass { .. }

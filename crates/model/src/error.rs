@@ -37,6 +37,18 @@ pub enum Error {
         /// The input's shape.
         found: Vec<usize>,
     },
+    /// A number of an input is outside its range. Correct the input.
+    #[error("{what} is {found}, {least} to {most} is needed")]
+    Range {
+        /// The input's name.
+        what: &'static str,
+        /// The number found.
+        found: String,
+        /// The least number taken.
+        least: f64,
+        /// The largest number taken.
+        most: f64,
+    },
     /// The pass does not fit the job or the stage. Drop it.
     #[error("pass refused: {problem}")]
     Pass {

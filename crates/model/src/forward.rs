@@ -14,9 +14,13 @@ use crate::{
     Engine, Error, Request,
     sampler::{Noise, Sampler},
     text::Encoder,
-    transformer::{Branch, PassKind, Stage, TextProjection, TokenGrid, cheaper_path},
+    transformer::{Branch, PassKind, Stage, TextProjection, TokenGrid, cheaper_path, is_time},
     vae::Decoder,
 };
+
+/// Most chunks of a run of [`pipeline`], chosen: 13 hours of three frames each.
+/// All of its output is held at once.
+pub const CHUNKS_MAX: u32 = 1 << 16;
 
 /// A host array.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,12 +154,21 @@ pub fn vae<B: Backend>(
 ///
 /// # Errors
 ///
-/// Everything that loading and running can report.
+/// [`Error::Range`] or [`Error::NoWindow`] if there can be no such number of
+/// chunks, before anything is loaded, and everything that loading and running
+/// can report.
 pub fn pipeline<B: Backend>(
     backend: Arc<B>,
     checkpoint: &Checkpoint,
     input: &PipelineInput,
 ) -> Result<PipelineOutput, Error> {
+    if !(1..=CHUNKS_MAX).contains(&input.chunks) {
+        let (found, most) = (input.chunks.to_string(), f64::from(CHUNKS_MAX));
+        return Err(Error::Range { what: "chunks", found, least: 1.0, most });
+    }
+    if input.chunks != 1 && checkpoint.transformer()?.window.is_none() {
+        return Err(Error::NoWindow);
+    }
     let engine = Engine::load(backend, checkpoint)?;
     let model = engine.model();
     let (width, height) = (model.video.width, model.video.height);
@@ -167,10 +180,6 @@ pub fn pipeline<B: Backend>(
         height,
         frames: input.frames,
     };
-    let windowed = model.transformer.as_ref().is_some_and(|config| config.window.is_some());
-    if !windowed && input.chunks != 1 {
-        return Err(Error::NoWindow);
-    }
     let mut film = engine.start(&request)?;
     let (mut x0, mut pictures) = (Vec::new(), Vec::new());
     for _ in 0..input.chunks {
@@ -205,6 +214,7 @@ fn channels_first(values: &[f32], groups: usize) -> Vec<f32> {
 ///
 /// # Errors
 ///
+/// [`Error::Range`] if a time is outside its range, before anything is loaded,
 /// [`Error::Shape`] if an input does not fit the model, and everything that
 /// loading and running can report.
 pub fn transformer<B: Backend>(
@@ -213,11 +223,12 @@ pub fn transformer<B: Backend>(
     input: &TransformerInput,
     dump_cache: bool,
 ) -> Result<TransformerOutput, Error> {
-    let opened = checkpoint.open_transformer(None)?;
-    let config = opened.config;
     let &[channels, frames, rows, columns] = input.noisy.shape.as_slice() else {
         return Err(axes("noisy frames", &input.noisy.shape));
     };
+    let times = frame_times(&input.timesteps, frames)?;
+    let opened = checkpoint.open_transformer(None)?;
+    let config = opened.config;
     let [_, patch_rows, patch_columns] = config.patch;
     if channels != config.in_channels
         || rows % patch_rows != 0
@@ -252,7 +263,6 @@ pub fn transformer<B: Backend>(
     }
     let caches = if dump_cache { caches(&stage, &sampler)? } else { BTreeMap::new() };
     let noisy = backend.upload(channels, pixels, &input.noisy.values, Dtype::F32)?;
-    let times = frame_times(&input.timesteps, frames)?;
     let velocity = sampler.single(chunk, times, PassKind::Denoise, &noisy)?;
     let velocity =
         velocity.ok_or(Error::Pass { problem: "a denoising pass has a velocity".into() })?;
@@ -288,7 +298,12 @@ fn chunks<'a>(clean: Option<&'a Array>, noisy: &[usize]) -> Result<Vec<&'a [f32]
     Ok(clean.values.chunks_exact(len).collect())
 }
 
+/// The time of every frame.
 fn frame_times(timesteps: &[f32], frames: usize) -> Result<Vec<f32>, Error> {
+    if let Some(time) = timesteps.iter().find(|&&time| !is_time(time)) {
+        let (found, most) = (time.to_string(), types::wan::TIMESTEPS);
+        return Err(Error::Range { what: "timestep", found, least: 0.0, most });
+    }
     match timesteps {
         [time] => Ok(vec![*time; frames]),
         times if times.len() == frames => Ok(times.to_vec()),
@@ -368,4 +383,71 @@ fn axes(what: &'static str, found: &[usize]) -> Error {
 
 fn shape(what: &'static str, expected: Vec<usize>, found: Vec<usize>) -> Error {
     Error::Shape { what, expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::Cpu;
+    use checkpoint::{Ema, Source};
+
+    use super::*;
+
+    #[test]
+    fn times_outside_the_schedule_are_refused_before_anything_is_loaded() {
+        for (time, found) in [
+            (-0.5, "-0.5"),
+            (1000.5, "1000.5"),
+            (f32::NAN, "NaN"),
+            (f32::INFINITY, "inf"),
+            (f32::NEG_INFINITY, "-inf"),
+        ] {
+            let refused = transformer(cpu(), &nothing(), &input(&[500.0, time]), false);
+
+            let expected = format!("timestep is {found}, 0 to 1000 is needed");
+            assert_eq!(refused.unwrap_err().to_string(), expected);
+        }
+        let refused = transformer(cpu(), &nothing(), &input(&[1.0; 3]), false).unwrap_err();
+        assert!(matches!(refused, Error::Shape { what: "timesteps", .. }), "{refused}");
+        // Both ends are times; then the model is looked for.
+        let found = transformer(cpu(), &nothing(), &input(&[0.0, 1000.0]), false).unwrap_err();
+        assert!(matches!(found, Error::Checkpoint(_)), "{found}");
+    }
+
+    #[test]
+    fn chunks_are_bounded_before_anything_is_loaded() {
+        let run = |chunks| {
+            let (prompt, noise) = ("a red ball".to_owned(), Noise::Seed(0));
+            let input = PipelineInput { prompt, noise, chunks, frames: None };
+            pipeline(cpu(), &nothing(), &input).unwrap_err()
+        };
+
+        for chunks in [0, CHUNKS_MAX + 1, u32::MAX] {
+            let expected = format!("chunks is {chunks}, 1 to 65536 is needed");
+            assert_eq!(run(chunks).to_string(), expected);
+        }
+        for chunks in [1, CHUNKS_MAX] {
+            assert!(matches!(run(chunks), Error::Checkpoint(_)));
+        }
+    }
+
+    /// A folder without any model, which loading complains of.
+    fn nothing() -> Checkpoint {
+        let source = Source::memory([("tokenizer.json".to_owned(), Vec::new())]);
+        Checkpoint::open(source, Ema::Prefer).unwrap()
+    }
+
+    fn cpu() -> Arc<Cpu> {
+        Arc::new(Cpu::f32(1))
+    }
+
+    /// Two frames at these times.
+    fn input(timesteps: &[f32]) -> TransformerInput {
+        TransformerInput {
+            context: Array { shape: vec![1, 1], values: vec![0.0] },
+            clean: None,
+            noisy: Array { shape: vec![1, 2, 1, 1], values: vec![0.0; 2] },
+            timesteps: timesteps.to_vec(),
+            path: None,
+        }
+    }
 }

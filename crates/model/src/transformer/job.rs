@@ -11,11 +11,11 @@ use std::{
 
 use backend::{Backend, Tensor};
 use plan::slots::{Segment, Slots};
-use types::{Positions, Transformer};
+use types::{Positions, Transformer, wan::TIMESTEPS};
 
 use crate::{
     Error,
-    transformer::{Pass, PassKind, layer::Window},
+    transformer::{Pass, PassKind, is_time, layer::Window},
 };
 
 /// A prompt branch of a guided pass. Both read the conditional branch's cache.
@@ -237,8 +237,8 @@ impl<B: Backend> Job<B> {
             let (times, frames) = (pass.frame_times.len(), self.grid.frames);
             return refuse(format!("{times} times for a chunk of {frames} frames"));
         }
-        if !pass.frame_times.iter().all(|time| (0.0..=1000.0).contains(time)) {
-            return refuse(format!("times {:?} are not within 0 to 1000", pass.frame_times));
+        if !pass.frame_times.iter().all(|&time| is_time(time)) {
+            return refuse(format!("times {:?} are not within 0 to {TIMESTEPS}", pass.frame_times));
         }
         Ok(())
     }

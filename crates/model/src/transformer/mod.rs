@@ -28,7 +28,7 @@ use std::{ops::Range, sync::Arc};
 use backend::{Backend, MlaPath, PatchGrid, Tensor};
 use checkpoint::Tensors;
 use plan::{path::is_absorbed_cheaper, slots::Slots};
-use types::{Attention, Transformer, Window};
+use types::{Attention, Transformer, Window, wan::TIMESTEPS};
 
 use crate::{
     Error,
@@ -304,6 +304,11 @@ fn check_rows<T: Tensor>(what: &'static str, rows: &T, expected: [usize; 2]) -> 
             Err(Error::Shape { what, expected: expected.to_vec(), found })
         }
     }
+}
+
+/// Whether a frame can stand at this time: 0 to 1000, and a number.
+pub(crate) fn is_time(time: f32) -> bool {
+    (0.0..=TIMESTEPS).contains(&f64::from(time))
 }
 
 /// The cheaper way to compute latent attention for `queries` tokens of a chunk
