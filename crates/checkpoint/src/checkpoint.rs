@@ -305,8 +305,8 @@ impl Checkpoint {
         Family::of(&File::read(&self.source, path)?)
     }
 
-    /// Where the tokenizer is.
-    pub(crate) fn tokenizer_name(&self) -> String {
+    /// Where the tokenizer is, as messages name it.
+    pub fn tokenizer_name(&self) -> String {
         self.source.display(self.tokenizer.as_deref().unwrap_or_default())
     }
 
@@ -403,10 +403,10 @@ impl Checkpoint {
 
     fn no_part(&self, part: Part) -> Error {
         let looked_for = match part {
-            Part::Transformer => "transformer/config.json, config.json".to_owned(),
-            Part::Vae => format!("vae/config.json, {ORIGINAL_VAE}"),
-            Part::TextEncoder => format!("text_encoder/config.json, {ORIGINAL_TEXT}*.pth"),
-            Part::Tokenizer => TOKENIZERS.join(", "),
+            Part::Transformer => "transformer/config.json and config.json".to_owned(),
+            Part::Vae => format!("vae/config.json and {ORIGINAL_VAE}"),
+            Part::TextEncoder => format!("text_encoder/config.json and {ORIGINAL_TEXT}*.pth"),
+            Part::Tokenizer => TOKENIZERS.join(" and "),
         };
         Error::NoPart { source_name: self.source.display(""), part, looked_for }
     }

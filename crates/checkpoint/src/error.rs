@@ -24,12 +24,12 @@ pub enum Error {
     TooLarge { file: String, what: &'static str, bytes: usize, bytes_max: usize },
     /// Nothing in the folder belongs to a model.
     #[error(
-        "{source_name}: no model here: expected one of transformer/config.json, \
-         vae/config.json, text_encoder/config.json or config.json"
+        "{source_name}: no model here: looked for transformer/config.json, vae/config.json, \
+         text_encoder/config.json and config.json, name the folder that has them"
     )]
     NoModel { source_name: String },
     /// The asked part is not there. Other parts may be.
-    #[error("{source_name}: the {part} is missing: looked for {looked_for}")]
+    #[error("{source_name}: the {part} is missing: looked for {looked_for}, put one of them there")]
     NoPart { source_name: String, part: Part, looked_for: String },
     /// A part has a configuration but no (or no unique) weight file.
     #[error("{folder}: {problem}")]

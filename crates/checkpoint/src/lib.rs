@@ -25,6 +25,7 @@ mod config;
 mod error;
 mod formats;
 mod inspect;
+mod json_words;
 pub mod manifest;
 mod names;
 mod random;
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use inspect::{
     AttentionReport, Inspection, PartReport, SamplerReport, TensorReport, WindowReport,
 };
+pub use json_words::json_words;
 pub use source::{Bytes, Source};
 pub use tensor::{Dtype, Tensor};
 pub use tensors::Tensors;

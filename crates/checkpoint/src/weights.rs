@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::{
     Error, Result, Source,
     formats::{ByName, safetensors, torch},
+    json_words,
     source::join,
 };
 
@@ -70,6 +71,8 @@ struct Index {
 
 /// The largest index read. One of ten thousand tensors takes about 1.2 MB.
 const INDEX_BYTES_MAX: usize = 4 << 20;
+const NO_WEIGHTS: &str = "no weights here: looked for .safetensors, .pt, .pth and .bin files, \
+     put the part's own beside its config.json";
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
 const TORCH_SUFFIXES: [&str; 3] = [".pt", ".pth", ".bin"];
 /// Files that stand beside the transformer in the original layout.
@@ -110,7 +113,7 @@ impl WeightFiles {
         let torch = ending(&TORCH_SUFFIXES);
         match (indices.as_slice(), safetensors.as_slice(), torch.as_slice()) {
             ([], [], [file]) => Ok(Self::Torch(join(folder, file))),
-            ([], [], []) => Err(none("no .safetensors, .pt, .pth or .bin weights here".into())),
+            ([], [], []) => Err(none(NO_WEIGHTS.into())),
             _ => {
                 let candidates = [indices, safetensors, torch].concat().join(", ");
                 Err(none(format!("which weights to use is unclear: keep one of {candidates}")))
@@ -190,8 +193,10 @@ impl Weights {
     fn add_indexed(&mut self, source: &Source, index: &str) -> Result<()> {
         let shown = source.display(index);
         let text = source.read_whole(index, "an index", INDEX_BYTES_MAX)?;
-        let Index { weight_map } = serde_json::from_slice(&text)
-            .map_err(|error| Error::Json { file: shown.clone(), problem: error.to_string() })?;
+        let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| {
+            let problem = json_words(&error.to_string());
+            Error::Json { file: shown.clone(), problem }
+        })?;
         let folder = index.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (tensor, shard) in weight_map {
@@ -291,7 +296,7 @@ mod tests {
         let two = find(&["a.pt", "b.pt"]).unwrap_err().to_string();
         assert!(two.contains("a.pt, b.pt"), "{two}");
         let none = find(&["config.json"]).unwrap_err().to_string();
-        assert!(none.contains("no .safetensors"), "{none}");
+        assert!(none.contains("looked for .safetensors"), "{none}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) mod wan;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, Source};
+use crate::{Error, Result, Source, json_words};
 
 /// The on-disk family of a transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -99,7 +99,7 @@ impl File {
         let bytes = source.read_whole(path, "a configuration", FILE_BYTES_MAX)?;
         match serde_json::from_slice(&bytes) {
             Ok(object) => Ok(Self { name, object }),
-            Err(error) => Err(Error::Json { file: name, problem: error.to_string() }),
+            Err(error) => Err(Error::Json { file: name, problem: json_words(&error.to_string()) }),
         }
     }
 
@@ -118,7 +118,8 @@ impl File {
         let mut object = self.object.clone();
         object.retain(|key, _| !key.starts_with('_'));
         serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
-            let (field, problem) = (error.path().to_string(), error.inner().to_string());
+            let field = error.path().to_string();
+            let problem = json_words(&error.inner().to_string());
             // Of a field that is missing or unknown the message says the name itself.
             match field.as_str() {
                 "." => Error::Json { file: self.name.clone(), problem },

@@ -89,7 +89,7 @@ enum UpdateFile {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of steps or a list of timesteps")]
 enum Steps {
     Even(usize),
     List(Vec<f64>),

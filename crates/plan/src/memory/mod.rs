@@ -171,10 +171,15 @@ pub struct Grid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A part that the arithmetic needs is missing from the model.
-    #[error("the model has no {part}: its memory cannot be planned without that part's config")]
+    #[error(
+        "the model has no {part}, which a plan counts: put {file} into its folder, or name \
+         another model"
+    )]
     PartMissing {
         /// The missing part.
         part: &'static str,
+        /// The part's configuration, in the folder of a model.
+        file: &'static str,
     },
     /// The VAE or the patches do not divide the picture. Choose another size.
     #[error(
@@ -205,6 +210,12 @@ pub enum Error {
     #[error(transparent)]
     Slots(#[from] slots::Error),
 }
+
+const NO_TEXT_ENCODER: Error =
+    Error::PartMissing { part: "text encoder", file: "text_encoder/config.json" };
+pub(crate) const NO_TRANSFORMER: Error =
+    Error::PartMissing { part: "transformer", file: "transformer/config.json" };
+pub(crate) const NO_VAE: Error = Error::PartMissing { part: "VAE", file: "vae/config.json" };
 
 /// Counts what `load` of `model` weighs.
 ///
@@ -322,15 +333,15 @@ impl<'a> Held<'a> {
     }
 
     fn text_encoder(&self) -> Result<&'a TextEncoder, Error> {
-        self.model.text_encoder.as_ref().ok_or(Error::PartMissing { part: "text encoder" })
+        self.model.text_encoder.as_ref().ok_or(NO_TEXT_ENCODER)
     }
 
     fn transformer(&self) -> Result<&'a Transformer, Error> {
-        self.model.transformer.as_ref().ok_or(Error::PartMissing { part: "transformer" })
+        self.model.transformer.as_ref().ok_or(NO_TRANSFORMER)
     }
 
     fn vae(&self) -> Result<&'a Vae, Error> {
-        self.model.vae.as_ref().ok_or(Error::PartMissing { part: "VAE" })
+        self.model.vae.as_ref().ok_or(NO_VAE)
     }
 }
 

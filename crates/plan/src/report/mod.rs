@@ -197,9 +197,8 @@ pub enum Error {
 /// [`Error`] if the length makes no video, transformer or VAE are missing, the
 /// size does not divide into tokens, or the attention asked for is impossible.
 pub fn report(name: &str, model: &Model, request: &Request) -> Result<Report, Error> {
-    let missing = |part| memory::Error::PartMissing { part };
-    let own = model.transformer.as_ref().ok_or(missing("transformer"))?;
-    let vae = model.vae.as_ref().ok_or(missing("VAE"))?;
+    let own = model.transformer.as_ref().ok_or(memory::NO_TRANSFORMER)?;
+    let vae = model.vae.as_ref().ok_or(memory::NO_VAE)?;
     let twin = presets::counterpart(own);
     let own_attention = kind(own);
     let attention = request.attention.unwrap_or(own_attention);
