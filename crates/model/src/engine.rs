@@ -128,9 +128,10 @@ impl<B: Backend> Engine<B> {
         let transformer = checkpoint.open_transformer(None)?;
         let vae = checkpoint.open_vae()?;
         let tokenizer = Tokenizer::new(
-            "tokenizer.json",
+            &checkpoint.tokenizer_name(),
             &checkpoint.tokenizer()?,
             transformer.config.text_len,
+            text.config.vocabulary,
         )?;
         let path = match plan::path::absorbs(&model) {
             true => MlaPath::Absorb,

@@ -37,13 +37,21 @@ pub enum Error {
     #[error("{file}: no usable tokenizer: {problem}")]
     Tokenizer { file: String, problem: String },
     /// The text length holds no word at all. Correct the model's configuration.
-    #[error("{file}: a text of {text_len} tokens has no room beside the {special} added to each")]
+    #[error(
+        "{file}: a text of {text_len} tokens has no room beside the {special} added to each: \
+         correct the transformer's text_len"
+    )]
     TextLength { file: String, text_len: usize, special: usize },
-    /// The encoder's table has no row for a token: tokenizer and encoder are
-    /// not of the same model, or the input is wrong.
-    #[error("token {position} has id {id}, the text encoder has {vocabulary} rows")]
+    /// The tokenizer gives a token that the encoder's table has no row for.
+    #[error(
+        "{file}: gives token {position} of the text the id {id}, but the text encoder has rows \
+         for ids below {vocabulary}: put the same model's tokenizer there"
+    )]
+    OtherVocabulary { file: String, position: usize, id: u32, vocabulary: usize },
+    /// The encoder's table has no row for a token. Correct the input.
+    #[error("token {position} has id {id}, the text encoder has rows for ids below {vocabulary}")]
     Token { position: usize, id: u32, vocabulary: usize },
     /// Every token needs a mask value. Correct the input.
-    #[error("{ids} token ids came with {mask} mask values")]
+    #[error("{ids} token ids came with {mask} mask values, as many are needed")]
     Mask { ids: usize, mask: usize },
 }

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use checkpoint::json_words;
 use tokenizers::{Encoding, ModelWrapper, PostProcessor};
 
 use crate::text::Error;
@@ -23,6 +24,8 @@ pub struct Tokenizer {
     padding: u32,
     /// The id that stands for what is not in the vocabulary, if there is one.
     unknown: Option<u32>,
+    /// Ids that the text encoder takes, from 0.
+    vocabulary: usize,
 }
 
 /// A tokenized text.
@@ -41,16 +44,22 @@ pub struct Tokens {
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`; `file` is its name in messages, `text_len` the
-    /// number of tokens that every text gets.
+    /// number of tokens that every text gets, `vocabulary` the number of rows in
+    /// the text encoder's table.
     ///
     /// # Errors
     ///
     /// [`Error::Tokenizer`] if the file cannot be used, [`Error::TextLength`] if
     /// `text_len` leaves no room for a word.
-    pub fn new(file: &str, bytes: &[u8], text_len: usize) -> Result<Self, Error> {
+    pub fn new(
+        file: &str,
+        bytes: &[u8],
+        text_len: usize,
+        vocabulary: usize,
+    ) -> Result<Self, Error> {
         let refused = |problem: &dyn ToString| Error::Tokenizer {
             file: file.to_owned(),
-            problem: problem.to_string(),
+            problem: json_words(&problem.to_string()),
         };
         let mut tokenizer =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|cause| refused(&cause))?;
@@ -65,7 +74,8 @@ impl Tokenizer {
             return Err(Error::TextLength { file: file.to_owned(), text_len, special });
         }
         let unknown = unknown_token(&tokenizer).and_then(|token| tokenizer.token_to_id(&token));
-        Ok(Self { tokenizer, file: file.to_owned(), text_len, special, padding, unknown })
+        let file = file.to_owned();
+        Ok(Self { tokenizer, file, text_len, special, padding, unknown, vocabulary })
     }
 
     /// Number of tokens that every text gets.
@@ -77,7 +87,8 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if the file's rules cannot be applied to the text.
+    /// [`Error::Tokenizer`] if the file's rules cannot be applied to the text,
+    /// [`Error::OtherVocabulary`] if they give ids that the text encoder lacks.
     pub fn tokens(&self, text: &str) -> Result<Tokens, Error> {
         let refused = |problem: String| Error::Tokenizer { file: self.file.clone(), problem };
         let mut encoding =
@@ -93,6 +104,10 @@ impl Tokenizer {
         let mut ids = encoding.get_ids().to_vec();
         if self.text_len < ids.len() {
             return Err(refused(format!("{} tokens where {} fit", ids.len(), self.text_len)));
+        }
+        if let Some(position) = ids.iter().position(|&id| self.vocabulary <= id as usize) {
+            let (file, id, vocabulary) = (self.file.clone(), ids[position], self.vocabulary);
+            return Err(Error::OtherVocabulary { file, position, id, vocabulary });
         }
         let mut mask = vec![true; ids.len()];
         ids.resize(self.text_len, self.padding);
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn unknown_piece_names_the_whole_word() {
-        let tokenizer = Tokenizer::new("tokenizer.json", PIECES.as_bytes(), 16).unwrap();
+        let tokenizer = Tokenizer::new("tokenizer.json", PIECES.as_bytes(), 16, 8).unwrap();
 
         let tokens = tokenizer.tokens("a red  ball zeb\u{1f3c0}red, red").unwrap();
 
@@ -213,16 +228,37 @@ mod tests {
 
     #[test]
     fn unusable_files_and_lengths_are_refused_by_name() {
-        let new = |bytes: &[u8], text_len| Tokenizer::new("m/tokenizer.json", bytes, text_len);
+        let new = |bytes: &[u8], text_len| Tokenizer::new("m/tokenizer.json", bytes, text_len, 6);
 
         let error = new(b"{\"version\": \"1.0\"", 8).unwrap_err();
         assert!(error.to_string().starts_with("m/tokenizer.json: no usable tokenizer"), "{error}");
+        for (damaged, problem) in [
+            ("[]", "invalid type: sequence, expected an object at line 1 column 2"),
+            (r#"{"model": {"type": "New"}}"#, "a value of no kind that is known"),
+        ] {
+            let error = new(damaged.as_bytes(), 8).unwrap_err().to_string();
+            assert!(error.contains(&format!("no usable tokenizer: {problem}")), "{error}");
+        }
         let error = new(FILE.as_bytes(), 1).unwrap_err();
         assert!(matches!(error, Error::TextLength { text_len: 1, special: 1, .. }), "{error}");
     }
 
+    #[test]
+    fn tokenizer_of_another_model_is_named_with_the_id_it_gives() {
+        let file = "m/tokenizer.json";
+        let tokenizer = Tokenizer::new(file, FILE.as_bytes(), 4, 5).unwrap();
+
+        // The ball has the first id that the encoder lacks; where it is dropped it does no harm.
+        assert!(tokenizer.tokens("a red a ball").is_ok());
+        assert_eq!(
+            tokenizer.tokens("red ball").unwrap_err().to_string(),
+            "m/tokenizer.json: gives token 1 of the text the id 5, but the text encoder has rows \
+             for ids below 5: put the same model's tokenizer there"
+        );
+    }
+
     fn tokenizer(text_len: usize) -> Tokenizer {
-        Tokenizer::new("tokenizer.json", FILE.as_bytes(), text_len).unwrap()
+        Tokenizer::new("tokenizer.json", FILE.as_bytes(), text_len, 6).unwrap()
     }
 
     /// Words `a`, `red` and `ball`, lower-cased, closed by `</s>`; its own length is not heeded.

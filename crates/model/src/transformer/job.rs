@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     ops::Range,
 };
 
@@ -25,6 +26,15 @@ pub enum Branch {
     Conditional,
     /// The empty or negative prompt.
     Unconditional,
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Conditional => "conditional",
+            Self::Unconditional => "unconditional",
+        })
+    }
 }
 
 /// Tokens of a chunk.
@@ -298,9 +308,7 @@ impl<B: Backend> Job<B> {
     ) -> Result<(&mut B::Tensor, &B::Tensor), Error> {
         match self.contexts.get(&branch) {
             Some(contexts) => Ok((&mut self.caches[index], &contexts[index])),
-            None => {
-                Err(Error::Pass { problem: format!("the {branch:?} branch has no prompt yet") })
-            }
+            None => Err(Error::Pass { problem: format!("the {branch} branch has no prompt yet") }),
         }
     }
 
