@@ -97,6 +97,30 @@ fn inputs_that_do_not_fit_are_refused_by_name_and_nothing_is_written() {
 }
 
 #[test]
+fn numbers_out_of_range_are_refused_by_name() {
+    let (folder, inputs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = folder.path().join("got.safetensors");
+    let changed = inputs.path().join("in.safetensors");
+    let refuse = |part: &str, case: &str, name: &str, bytes: &[u8], parts: &[&str]| {
+        fs::write(&changed, with(&fs::read(input(case)).unwrap(), name, bytes)).unwrap();
+        run(&mut forward(part, case, &changed, &output)).failed(2, parts);
+        assert_empty(folder.path());
+    };
+
+    for timestep in [5000.0, -1.0, f32::NAN] {
+        let bytes = timestep.to_le_bytes();
+        refuse("transformer", "mla-paper-form", "timestep", &bytes, &["timestep", "1000"]);
+    }
+    for chunks in [0, -1, (1_i64 << 31) - 1] {
+        let bytes = chunks.to_le_bytes();
+        refuse("pipeline", "pipeline-renoise", "chunks", &bytes, &["chunks"]);
+    }
+    let case = "vae-three-levels";
+    run(forward("vae", case, &input(case), &output).args(["--threads", "99999999999"]))
+        .failed(2, &["'--threads <N>': give a whole number from 1 to 1024"]);
+}
+
+#[test]
 fn output_is_a_file_of_its_own_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -163,6 +187,18 @@ fn input(case: &str) -> PathBuf {
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/cases").join(case)
+}
+
+/// A file of tensors, the data of one of them replaced.
+fn with(file: &[u8], name: &str, bytes: &[u8]) -> Vec<u8> {
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    assert!(tensors.names().contains(&name), "{name} is not there");
+    let tensors = tensors.tensors().into_iter().map(|(other, tensor)| {
+        let bytes = if other == name { bytes } else { tensor.data() };
+        let view = TensorView::new(tensor.dtype(), tensor.shape().to_vec(), bytes).unwrap();
+        (other, view)
+    });
+    safetensors::serialize(tensors, None).unwrap()
 }
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
