@@ -13,8 +13,8 @@
 //! name that long, the part is called by a hash of it.
 //!
 //! Links are followed: the file that the last one names is replaced, or made if it is not
-//! there yet, and the link stays. A replaced file's rights pass on. The lock ([`LockFile`]) keeps two processes from
-//! writing one name.
+//! there yet, and the link stays. A replaced file's rights pass on. The lock
+//! ([`LockFile`]) keeps two processes from writing one name.
 
 use std::{
     ffi::OsString,
