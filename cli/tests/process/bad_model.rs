@@ -75,7 +75,11 @@ fn configurations_that_contradict_each_other_or_themselves_are_refused() {
         ("num_heads", json!(5), "field `num_heads`: 5 heads do not split dim 384"),
         ("qk_rope_head_dim", json!(14), "rope_axes_dim"),
         ("windows", json!(3), "windows"),
-        ("dim", json!("wide"), "field `dim`: invalid type: string \"wide\", expected usize"),
+        (
+            "dim",
+            json!("wide"),
+            "field `dim`: invalid type: string \"wide\", expected a whole number",
+        ),
         ("rope_axes_dim", json!([8, 4, "4"]), "field `rope_axes_dim[2]`"),
     ] {
         let model = ModelFolder::new();

@@ -4,9 +4,12 @@
 //! file nothing.
 
 /// What the library expected, and how we say it.
-const EXPECTED: [(&str, &str); 5] = [
+const EXPECTED: [(&str, &str); 8] = [
     ("f32", "a number"),
     ("f64", "a number"),
+    ("i64", "a whole number"),
+    ("u32", "a whole number from 0 on"),
+    ("usize", "a whole number from 0 on"),
     ("a map", "an object"),
     ("a sequence", "a list"),
     ("string or map", "a name"),
@@ -45,6 +48,10 @@ mod tests {
     #[test]
     fn types_are_told_as_json_has_them_and_all_else_stays() {
         for (library, ours) in [
+            (
+                "invalid value: integer `-1`, expected usize",
+                "invalid value: integer `-1`, expected a whole number from 0 on",
+            ),
             (
                 "invalid type: string \"a\", expected f64",
                 "invalid type: string \"a\", expected a number",
