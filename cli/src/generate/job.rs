@@ -175,11 +175,8 @@ fn parts<'a>(
 ) -> Result<(&'a Transformer, &'a Vae), Failure> {
     // Each of these says what it looked for.
     let _ = (checkpoint.text_encoder()?, checkpoint.tokenizer()?);
-    let missing = |part: Part| {
-        let (name, need) = (checkpoint.name(), "a video takes a transformer and a VAE");
-        let look = "look at it with `filmloom model inspect`";
-        Failure::Input(format!("{name}: no {part} is there; {need}: {look}"))
-    };
+    let _ = (checkpoint.transformer()?, checkpoint.vae()?);
+    let missing = |part: Part| Failure::Input(format!("{}: no {part}", checkpoint.name()));
     let transformer = model.transformer.as_ref().ok_or_else(|| missing(Part::Transformer))?;
     let vae = model.vae.as_ref().ok_or_else(|| missing(Part::Vae))?;
     Ok((transformer, vae))

@@ -5,11 +5,12 @@
 //! ```
 //!
 //! The class is `cpu-f32`, `cpu-bf16-avx512` or `cpu-bf16-amx`; `mini` is the
-//! embedded model at 128x128, `wan` a few layers of Wan2.1's VAE at 480x832. A row is one convolution of one picture: operations counted by
-//! the definition (two per weight and output, doubled pixels included), the time
-//! of the convolution, the rate, its share of the peak, and the time to fill the
-//! volume through norm and SiLU. Shares over 100 % are sums of weights saved.
-//! The peak is that of a matrix product that stays in cache.
+//! embedded model at 128x128, `wan` a few layers of Wan2.1's VAE at 480x832. A
+//! row is one convolution of one picture: operations counted by the definition
+//! (two per weight and output, doubled pixels included), the time of the
+//! convolution, the rate, its share of the peak, and the time to fill the volume
+//! through norm and SiLU. Shares over 100 % are sums of weights saved. The peak
+//! is that of a matrix product that stays in cache.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
