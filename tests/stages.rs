@@ -10,10 +10,9 @@ use backend::{Backend, Cpu, Dtype};
 use checkpoint::{Checkpoint, Ema, Source};
 use model::{
     Error,
-    transformer::{
-        Branch, Input, Job, Output, Pass, PassKind, Scratch, Stage, TokenGrid, cheaper_path,
-    },
+    transformer::{Input, Job, Output, Scratch, Stage, cheaper_path},
 };
+use types::{Branch, Pass, PassKind, TokenGrid};
 
 /// Layers of the embedded model.
 const LAYERS: usize = 8;

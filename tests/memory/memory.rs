@@ -13,7 +13,7 @@ use model::{
     Engine, History, Request,
     sampler::{Noise, Sampler},
     text::Encoder,
-    transformer::{Branch, Scratch, Stage, TextProjection, TokenGrid, cheaper_path},
+    transformer::{Scratch, Stage, TextProjection, cheaper_path},
     vae::Decoder,
 };
 use plan::{
@@ -21,8 +21,8 @@ use plan::{
     passes::chunk_passes,
 };
 use types::{
-    Attention, Axis, Mla, Model, Positions, QueryNorm, Rope, SizedChunk, StepList, TextEncoder,
-    Transformer, Update, Vae, Video, Window,
+    Attention, Axis, Branch, Mla, Model, Positions, QueryNorm, Rope, SizedChunk, StepList,
+    TextEncoder, TokenGrid, Transformer, Update, Vae, Video, Window,
 };
 
 use device::Device;
@@ -110,8 +110,8 @@ fn attention_over_a_long_window_holds_what_is_planned() {
             }
             let mut sampler = Sampler::new(&stage, job, Noise::Seed(1)).unwrap();
             for chunk in 0..22 {
-                let passes = chunk_passes(&model.sampler, 1).unwrap().passes;
-                sampler.chunk(chunk, &passes, &mut |_| ()).unwrap();
+                let passes = chunk_passes(&model.sampler, 1).unwrap();
+                sampler.chunk(chunk, passes, &mut |_| ()).unwrap();
             }
 
             let held = device.peak() - device.held();
@@ -144,8 +144,8 @@ fn no_moment_of_a_video_holds_more_than_planned() {
             let mut sampler = Sampler::new(&stage, job, Noise::Seed(1)).unwrap();
             let mut stream = decoder.stream(&*device, frame.rows, frame.columns).unwrap();
             for chunk in 0..4 {
-                let passes = chunk_passes(&model.sampler, chunk).unwrap().passes;
-                let frames = sampler.chunk(chunk, &passes, &mut |_| ()).unwrap();
+                let passes = chunk_passes(&model.sampler, chunk).unwrap();
+                let frames = sampler.chunk(chunk, passes, &mut |_| ()).unwrap();
                 decoder.decode(&*device, &mut stream, &frames).unwrap();
             }
             let planned = planned.total_bytes - planned.per_job.finished_chunks_bytes;

@@ -8,15 +8,13 @@ use std::{ops::Range, sync::Arc, time::Instant};
 
 use backend::{Backend, Cpu, Dtype};
 use checkpoint::{Tensors, manifest};
-use model::transformer::{
-    Branch, Input, Job, Output, Pass, PassKind, Scratch, Stage, TokenGrid, cheaper_path,
-};
+use model::transformer::{Input, Job, Output, Scratch, Stage, cheaper_path};
 use plan::{
     memory::{Load, Parts, Size, grid, memory},
     units::Bytes,
 };
 use serde::Serialize;
-use types::{Attention, Model, Transformer};
+use types::{Attention, Branch, Model, Pass, PassKind, TokenGrid, Transformer};
 
 use crate::{
     args::{Precision, whole},
@@ -171,14 +169,7 @@ impl Arm {
 
     fn run(&mut self, kind: PassKind) -> Result<Output<Cpu>, Failure> {
         let grid = self.job.grid();
-        let pass = Pass {
-            chunk: self.chunk,
-            step: 0,
-            branch: Branch::Conditional,
-            kind,
-            frame_times: vec![500.0; grid.frames],
-            tokens: 0..grid.tokens(),
-        };
+        let pass = Pass::whole(grid, self.chunk, 0, Branch::Conditional, kind, 500.0);
         let (backend, dim) = (self.stage.backend(), self.stage.config().dim);
         let hidden = backend.upload(grid.tokens(), dim, &self.hidden, Dtype::F32)?;
         let input = Input::Hidden(hidden);

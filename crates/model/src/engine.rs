@@ -9,14 +9,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use backend::{Backend, MlaPath};
 use checkpoint::Checkpoint;
-use plan::passes::{Branches, ChunkPasses, chunk_passes};
-use types::{Model, Transformer, Vae};
+use plan::passes::{Branches, chunk_passes};
+use types::{Branch, Model, TokenGrid, Transformer, Vae};
 
 use crate::{
     Error, Event,
     sampler::{Noise, Sampler},
     text::{Encoder, Tokenizer, Tokens, clean_prompt},
-    transformer::{Branch, Stage, TextProjection, TokenGrid},
+    transformer::{Stage, TextProjection},
     vae::{Decoder, Pictures, Stream},
 };
 
@@ -282,8 +282,7 @@ impl<'a, B: Backend> Film<'a, B> {
         read: impl Fn(&Pictures<B>) -> Result<T, Error>,
     ) -> Result<(u32, Vec<f32>, T), Error> {
         let (chunk, backend) = (self.next, &*self.engine.backend);
-        let ChunkPasses { passes } = chunk_passes(&self.steps, chunk)?;
-        let x0 = self.sampler.chunk(chunk, &passes, observe)?;
+        let x0 = self.sampler.chunk(chunk, chunk_passes(&self.steps, chunk)?, observe)?;
         observe(Event::DecodeStarted { chunk });
         let pictures = read(&self.engine.decoder.decode(backend, &mut self.stream, &x0)?)?;
         observe(Event::DecodeDone { chunk });

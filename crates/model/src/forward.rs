@@ -8,13 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use backend::{Backend, Dtype, MlaPath, Tensor};
 use checkpoint::Checkpoint;
-use types::Attention;
+use types::{Attention, Branch, PassKind, TokenGrid};
 
 use crate::{
     Engine, Error, Request,
     sampler::{Noise, Sampler},
     text::Encoder,
-    transformer::{Branch, PassKind, Stage, TextProjection, TokenGrid, cheaper_path, is_time},
+    transformer::{Stage, TextProjection, cheaper_path, is_time},
     vae::Decoder,
 };
 

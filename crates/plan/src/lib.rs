@@ -4,6 +4,7 @@
 //! every decision can be tested in microseconds and comes out the same on
 //! every machine. The executor follows what it is handed.
 //!
+//! - [`chunk`]: which of a chunk's runs can be submitted, and what follows them.
 //! - [`passes`]: the list of passes that turns noise into a finished chunk.
 //! - [`slots`]: which preallocated cache slot holds which chunk's page.
 //! - [`length`]: seconds to pictures, frames and chunks.
@@ -13,6 +14,7 @@
 //! - [`report`]: dense against MLA for one video, as a table and as JSON.
 //! - [`units`]: byte counts as people read them.
 
+pub mod chunk;
 pub mod length;
 pub mod memory;
 pub mod passes;

@@ -24,7 +24,7 @@
 use std::num::NonZeroU32;
 
 use types::{
-    Sampler, SizedChunk, StepList, Update,
+    PassKind, Sampler, SizedChunk, StepList, Update,
     wan::{STEPS_MAX, TIMESTEPS},
 };
 
@@ -40,7 +40,7 @@ pub struct ChunkPasses {
 pub struct PassPlan {
     /// Place in the chunk's list, from 0; the commit pass has the last one.
     pub step: u32,
-    /// Whether the pass denoises or commits.
+    /// Whether the pass denoises or commits; a list has no other kind.
     pub kind: PassKind,
     /// The prompts the pass is run under.
     pub branches: Branches,
@@ -52,15 +52,6 @@ pub struct PassPlan {
     pub sigma_next: f32,
     /// What becomes of the predicted velocity.
     pub update: PassUpdate,
-}
-
-/// What a pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassKind {
-    /// Predicts the velocity at a noise level.
-    Denoise,
-    /// Runs the clean chunk at timestep 0, to leave its rows in the cache.
-    Commit,
 }
 
 /// The prompts a pass is run under. Every branch reads the conditional cache.

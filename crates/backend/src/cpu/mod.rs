@@ -66,8 +66,7 @@ impl Cpu {
     /// The classes that this processor can compute in.
     pub fn classes() -> impl Iterator<Item = Class> {
         let level = Level::detect();
-        let all = [Class::CpuF32, Class::CpuBf16Avx512, Class::CpuBf16Amx];
-        all.into_iter().filter(move |&class| lowest_level(class) <= level)
+        Class::ALL.into_iter().filter(move |&class| lowest_level(class) <= level)
     }
 
     /// The fastest of them.

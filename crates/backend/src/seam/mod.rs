@@ -30,10 +30,11 @@ mod operands;
 use std::{fmt::Debug, ops::Range};
 
 use types::Rope;
+pub use types::{Class, Dtype};
 
 pub use operands::{
-    Activation, Class, ConvKind, Dtype, Epilogue, Error, FinishQueries, Grid, Heads, Keys, MlaPath,
-    MlaShape, PatchGrid, ScaleShift, Weight,
+    Activation, ConvKind, Epilogue, Error, FinishQueries, Grid, Heads, Keys, MlaPath, MlaShape,
+    PatchGrid, ScaleShift, Weight,
 };
 
 /// A device, and the queue of work on it.

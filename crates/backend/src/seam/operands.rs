@@ -1,60 +1,10 @@
-//! What the operations of the seam take: dtypes, classes, shapes, epilogues.
+//! What the operations of the seam take: shapes, epilogues, operands.
 
 use std::ops::Range;
 
+use types::Class;
+
 use crate::seam::Backend;
-
-/// Type of a tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// IEEE single precision.
-    F32,
-    /// bfloat16.
-    Bf16,
-}
-
-impl Dtype {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-/// A numeric class: a backend, its dtypes and its kernel family. Within a class
-/// results are equal to the last bit, on any box and for any split. What a class
-/// means is its digests in `tests/class.rs`, which have a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Everything in f32, fused multiply-adds in ascending order.
-    CpuF32,
-    /// Factors in bf16, sums in f32 by the processor's bf16 dot products
-    /// (AVX512-BF16); residual rounded to bf16 after every layer.
-    CpuBf16Avx512,
-    /// The same with products in matrix registers (AMX), whose sums round otherwise.
-    CpuBf16Amx,
-}
-
-impl Class {
-    /// The class' name in records and events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CpuF32 => "cpu-f32",
-            Self::CpuBf16Avx512 => "cpu-bf16-avx512",
-            Self::CpuBf16Amx => "cpu-bf16-amx",
-        }
-    }
-
-    /// Dtype of the factors of products, and of cached rows.
-    pub fn activation(self) -> Dtype {
-        match self {
-            Self::CpuF32 => Dtype::F32,
-            Self::CpuBf16Avx512 | Self::CpuBf16Amx => Dtype::Bf16,
-        }
-    }
-}
 
 /// Why a backend could not do something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

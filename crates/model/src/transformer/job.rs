@@ -6,59 +6,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     ops::Range,
 };
 
 use backend::{Backend, Tensor};
 use plan::slots::{Segment, Slots};
-use types::{Positions, Transformer, wan::TIMESTEPS};
+use types::{Branch, Pass, PassKind, Positions, TokenGrid, Transformer, wan::TIMESTEPS};
 
 use crate::{
     Error,
-    transformer::{Pass, PassKind, is_time, layer::Window},
+    transformer::{is_time, layer::Window},
 };
-
-/// A prompt branch of a guided pass. Both read the conditional branch's cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Branch {
-    /// The prompt.
-    Conditional,
-    /// The empty or negative prompt.
-    Unconditional,
-}
-
-impl fmt::Display for Branch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Conditional => "conditional",
-            Self::Unconditional => "unconditional",
-        })
-    }
-}
-
-/// Tokens of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenGrid {
-    /// Frames of a chunk.
-    pub frames: usize,
-    /// Token rows of a frame.
-    pub rows: usize,
-    /// Token columns of a frame.
-    pub columns: usize,
-}
-
-impl TokenGrid {
-    /// Tokens of one frame.
-    pub fn frame_tokens(self) -> usize {
-        self.rows * self.columns
-    }
-
-    /// Tokens of a chunk.
-    pub fn tokens(self) -> usize {
-        self.frames * self.frame_tokens()
-    }
-}
 
 /// One video's state on a stage.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use std::{ops::Range, sync::Arc};
 use backend::{Backend, MlaPath, PatchGrid, Tensor};
 use checkpoint::Tensors;
 use plan::{path::is_absorbed_cheaper, slots::Slots};
-use types::{Attention, Transformer, Window, wan::TIMESTEPS};
+use types::{Attention, Branch, Pass, PassKind, TokenGrid, Transformer, Window, wan::TIMESTEPS};
 
 use crate::{
     Error,
@@ -40,7 +40,7 @@ use crate::{
 };
 
 pub use embed::TextProjection;
-pub use job::{Branch, Job, TokenGrid};
+pub use job::Job;
 pub use layer::Scratch;
 
 /// A contiguous range of layers.
@@ -53,35 +53,6 @@ pub struct Stage<B: Backend> {
     entry: Option<PatchEmbedding<B>>,
     layers: Vec<Layer<B>>,
     exit: Option<Head<B>>,
-}
-
-/// One run of a chunk through a stage. What it runs under is the job's: its
-/// latents, and the context of the branch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pass {
-    /// The chunk.
-    pub chunk: u32,
-    /// Place in the chunk's list of passes.
-    pub step: u32,
-    /// The prompt it runs under.
-    pub branch: Branch,
-    /// What it is for.
-    pub kind: PassKind,
-    /// Time of every frame of the chunk, 0 to 1000.
-    pub frame_times: Vec<f32>,
-    /// Tokens of the chunk. A stage takes whole chunks.
-    pub tokens: Range<usize>,
-}
-
-/// What a pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassKind {
-    /// Predicts the velocity.
-    Denoise,
-    /// Leaves the clean chunk's rows in the cache.
-    Commit,
-    /// Replaces the rows of an already committed chunk, under another prompt.
-    Rerun,
 }
 
 /// What enters a stage.
@@ -247,7 +218,7 @@ impl<B: Backend> Stage<B> {
             None => Ok(Output::Hidden(hidden)),
             Some(_) if pass.kind != PassKind::Denoise => Ok(Output::Committed),
             Some(head) => {
-                let grid = job.grid().patches(self.config.out_channels, self.config.patch);
+                let grid = patches(job.grid(), self.config.out_channels, self.config.patch);
                 head.velocity(backend, &modulation, &hidden, grid).map(Output::Velocity)
             }
         }
@@ -256,7 +227,7 @@ impl<B: Backend> Stage<B> {
     fn enter(&self, grid: TokenGrid, input: Input<'_, B>) -> Result<B::Tensor, Error> {
         match (input, &self.entry) {
             (Input::Frames(frames), Some(entry)) => {
-                let patches = grid.patches(self.config.in_channels, self.config.patch);
+                let patches = patches(grid, self.config.in_channels, self.config.patch);
                 let expected = vec![patches.channels, patches.pixels()];
                 let found = vec![frames.rows(), frames.columns()];
                 if expected != found {
@@ -321,11 +292,9 @@ pub fn cheaper_path(config: &Transformer, queries: usize, keys: usize) -> MlaPat
     }
 }
 
-impl TokenGrid {
-    /// The chunk's division into patches, for frame tensors of `channels` channels.
-    pub(crate) fn patches(self, channels: usize, patch: [usize; 3]) -> PatchGrid {
-        let [_, patch_rows, patch_columns] = patch;
-        let Self { frames, rows, columns } = self;
-        PatchGrid { channels, frames, rows, columns, patch_rows, patch_columns }
-    }
+/// A chunk's division into patches, for frame tensors of `channels` channels.
+pub(crate) fn patches(grid: TokenGrid, channels: usize, patch: [usize; 3]) -> PatchGrid {
+    let [_, patch_rows, patch_columns] = patch;
+    let TokenGrid { frames, rows, columns } = grid;
+    PatchGrid { channels, frames, rows, columns, patch_rows, patch_columns }
 }
