@@ -82,7 +82,7 @@ pub(crate) struct GenerateArgs {
     )]
     pub(crate) prompt_at: Vec<String>,
     /// What a change of the prompt does with the frames in the window.
-    #[arg(long, value_enum, default_value_t = PromptSwitch::Keep)]
+    #[arg(long, value_enum, default_value_t = PromptSwitch::Keep, requires_if("recache", "prompt_at"))]
     pub(crate) prompt_switch: PromptSwitch,
     /// Size of the pictures, such as 832x480 [default: the model's own].
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
@@ -331,7 +331,7 @@ const GENERATE_EXAMPLES: &str = "\
 Examples:
   filmloom generate \"a large red ball bounces over green hills\" -o ball.mp4
   filmloom generate \"a gold star spins in a starry night\" --seconds 1m --seed 7 -o star.webp
-  filmloom generate \"a red ball rolls\" --prompt-at 20s \"a blue cube rolls\" -s 40 -o two.mp4
+  filmloom generate \"a red ball bounces\" --prompt-at 20s \"a blue cube spins\" -s 40 -o two.mp4
   filmloom generate \"a green ring\" -o pictures/ --json | jq .event";
 
 const PLAN_EXAMPLES: &str = "\

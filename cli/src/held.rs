@@ -22,14 +22,16 @@ pub(crate) fn engine(factors: Dtype) -> Engine {
 }
 
 /// Checks that everything that is to be held at once fits into what the system
-/// has. Beside it stay free: room for the program, its encoder and what is read
-/// of the weight files, for its threads, and a twentieth for everybody else.
+/// has. Beside it stay free: `results_bytes`, room for the program, its encoder
+/// and what is read of the weight files, for its threads, and a twentieth for
+/// everybody else.
 ///
 /// # Errors
 ///
 /// [`DoesNotFit`], of the first that does not.
 pub(crate) fn fits(
     all: &[Memory],
+    results_bytes: u64,
     available_bytes: Option<u64>,
     threads: usize,
 ) -> Result<(), DoesNotFit> {
@@ -39,7 +41,8 @@ pub(crate) fn fits(
     const THREAD_BYTES: u64 = 2 << 20;
     let Some(mut available_bytes) = available_bytes else { return Ok(()) };
     let threads_bytes = THREAD_BYTES.saturating_mul(threads as u64);
-    let headroom_bytes = PROGRAM_BYTES + threads_bytes + available_bytes / 20;
+    let headroom_bytes =
+        (PROGRAM_BYTES + threads_bytes + available_bytes / 20).saturating_add(results_bytes);
     for memory in all {
         memory.fits(Budget { available_bytes, headroom_bytes })?;
         available_bytes -= memory.total_bytes;

@@ -1,11 +1,12 @@
 //! What this machine has and what this process took.
 //!
-//! Memory that may be used is the smaller of what the kernel calls available
-//! and what the process' control groups still allow; a group's file cache does
-//! not count, since the kernel drops it when memory is asked for. Elsewhere
-//! than on Linux nothing is known, and nothing is refused for it.
+//! Memory that may be used is the smallest of what the kernel calls available,
+//! what the process' control groups still allow and what its own limit on
+//! addresses (`ulimit -v`) leaves; a group's file cache does not count, since the
+//! kernel drops it when memory is asked for. Elsewhere than on Linux nothing is
+//! known, and nothing is refused for it.
 //!
-//! Sources: `proc(5)` (`MemAvailable`, `VmHWM`); the kernel's
+//! Sources: `proc(5)` (`MemAvailable`, `VmHWM`, `VmSize`, `limits`); the kernel's
 //! `admin-guide/cgroup-v2` (`memory.max`, `memory.current`, `memory.stat`) and
 //! `cgroup-v1/memory` (`memory.limit_in_bytes`, `memory.usage_in_bytes`).
 
@@ -22,7 +23,8 @@ pub(crate) fn available_memory_bytes() -> Option<u64> {
     let machine = kib_field(&read("/proc/meminfo"), "MemAvailable:")?;
     let groups = read("/proc/self/cgroup");
     let limits = group_folders(&groups).into_iter().filter_map(|group| group.room_bytes());
-    limits.chain([machine]).min()
+    let addresses = address_room_bytes(&read("/proc/self/limits"), &read("/proc/self/status"));
+    limits.chain(addresses).chain([machine]).min()
 }
 
 /// Most memory that this process ever held, in bytes, if the system says.
@@ -96,6 +98,13 @@ fn group_folders(groups: &str) -> Vec<Group> {
     folders
 }
 
+/// Bytes of addresses that the process' own limit leaves; none if it has none.
+fn address_room_bytes(limits: &str, status: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(kib_field(status, "VmSize:")?))
+}
+
 /// The number after `name` in lines such as `MemAvailable:  21582 kB`, in bytes.
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.checked_mul(1024)
@@ -124,6 +133,18 @@ mod tests {
 
         assert_eq!(kib_field(meminfo, "MemAvailable:"), Some(22_100_992 * 1024));
         assert_eq!(kib_field(meminfo, "VmHWM:"), None);
+    }
+
+    #[test]
+    fn addresses_are_limited_by_the_shell() {
+        let status = "VmPeak:\t  9000 kB\nVmSize:\t  8000 kB\n";
+        let limits =
+            |soft: &str| format!("Limit  Soft\nMax address space  {soft}  unlimited  bytes\n");
+
+        let room = |soft| address_room_bytes(&limits(soft), status);
+        assert_eq!(room("10240000"), Some(10_240_000 - 8000 * 1024));
+        assert_eq!(room("1024"), Some(0));
+        assert_eq!(room("unlimited"), None);
     }
 
     #[test]

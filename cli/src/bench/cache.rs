@@ -102,7 +102,7 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
         let engine = held::engine(cpu.class().activation());
         memory(&model, &Load { parts, engine, size, video_frames: 1 })
     });
-    held::fits(&[dense?, mla?], system::available_memory_bytes(), threads)?;
+    held::fits(&[dense?, mla?], 0, system::available_memory_bytes(), threads)?;
     let mut arms = Vec::new();
     for config in configs {
         let [_, patch_rows, patch_columns] = config.patch;

@@ -75,7 +75,7 @@ fn make(args: &GenerateArgs, reporter: &mut dyn Reporter) -> Result<(), Failure>
     let interrupt = Interrupt::listen(move || drop(wake.try_send(Message::Wake)))?;
     let sink = video::create(&job.output, &job.options())?;
     let available_bytes = system::available_memory_bytes();
-    held::fits(&[memory], available_bytes, threads)?;
+    held::fits(&[memory], 0, available_bytes, threads)?;
 
     let started = Started::new(&job, class.name(), threads, memory, available_bytes);
     reporter.tell(&Notice::Started(&started));

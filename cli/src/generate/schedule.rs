@@ -65,7 +65,8 @@ fn change(at: &str, prompt: &str, rate: &Rate, length: &Length) -> Result<Change
             Ok(Change { asked_seconds, chunk, seconds, prompt: prompt.to_owned() })
         }
         _ => Err(refused(format!(
-            "no chunk begins between then and the end of the video at {:.2} s",
+            "no chunk begins between then and the end of the video at {:.2} s: give an earlier \
+             time, or a longer video",
             length.pictures as f64 / fps
         ))),
     }

@@ -1,5 +1,7 @@
 //! Wrong arguments: one clear line, status 2, nothing left behind.
 
+use std::process::Command;
+
 use crate::support::{assert_empty, filmloom, generate, run};
 
 #[test]
@@ -19,6 +21,7 @@ fn wrong_arguments_are_refused_before_anything_is_made() {
         (&["--steps", "0"], "'--steps <N>': give a whole number from 1 to 1000"),
         (&["--seed", "-1"], "'--seed <N>': give a whole number from 0 to"),
         (&["--prompt-at", "1s", "--json"], "2 values required for '--prompt-at"),
+        (&["--prompt-switch", "recache"], "required arguments were not provided"),
         (&["rolls"], "unexpected argument 'rolls' found; put the prompt in quotes"),
         (&["--prompt-at", "20s", "a cube"], "--prompt-at 20s: no chunk begins between then"),
         (&["--prompt-at", "1s", " "], "the prompt at 1s is empty"),
@@ -114,9 +117,28 @@ fn stage_of_more_layers_than_there_are_is_refused() {
 }
 
 #[test]
+fn video_that_the_shell_leaves_no_memory_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("a.webp");
+    let args = ["generate", "a red ball", "--size", "4096x4096", "-o"];
+
+    let outcome = run(limited(&args).arg(&output));
+
+    outcome.failed(2, &["not enough memory", "are needed", "are available"]);
+    assert_empty(folder.path());
+}
+
+/// The command under a limit of 3 GB of addresses.
+fn limited(args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_filmloom")]);
+    command.args(args);
+    command
+}
+
+#[test]
 fn benchmark_that_does_not_fit_is_refused_before_loading() {
-    // 14 billion weights twice, and caches: more than a test machine has.
-    run(&mut filmloom(&["bench", "cache", "-m", "wan-14b", "--layers", "39"]))
+    run(&mut limited(&["bench", "cache", "-m", "wan-14b", "--layers", "39"]))
         .failed(2, &["not enough memory", "are needed"]);
 }
 

@@ -116,8 +116,36 @@ fn numbers_out_of_range_are_refused_by_name() {
         refuse("pipeline", "pipeline-renoise", "chunks", &bytes, &["chunks"]);
     }
     let case = "vae-three-levels";
-    run(forward("vae", case, &input(case), &output).args(["--threads", "99999999999"]))
-        .failed(2, &["'--threads <N>': give a whole number from 1 to 1024"]);
+    for (more, expected) in [
+        (&["--threads", "99999999999"][..], "'--threads <N>': give a whole number from 1 to 1024"),
+        (&["--dump-cache"], "--dump-cache is for --part transformer alone"),
+    ] {
+        run(forward("vae", case, &input(case), &output).args(more)).failed(2, &[expected]);
+    }
+    let case = "text-one-head";
+    run(forward("text", case, &input(case), &output).arg("--stream"))
+        .failed(2, &["--stream is for --part vae alone"]);
+    assert_empty(folder.path());
+}
+
+#[test]
+fn run_that_does_not_fit_is_refused_before_loading() {
+    let (folder, inputs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let output = folder.path().join("got.safetensors");
+    let changed = inputs.path().join("in.safetensors");
+    // 100 MB in, a picture of 10,000 x 10,000 out: 3.6 GB with its copies.
+    let (channels, side) = (4, 2500);
+    let bytes = vec![0; 4 * channels * side * side];
+    let view = TensorView::new(Dtype::F32, vec![channels, 1, side, side], &bytes).unwrap();
+    fs::write(&changed, safetensors::serialize([("latents", view)], None).unwrap()).unwrap();
+    let run_it = forward("vae", "vae-three-levels", &changed, &output);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\""]);
+
+    let outcome = run(limited.arg(run_it.get_program()).args(run_it.get_args()));
+
+    outcome.failed(2, &["not enough memory", "the results take 3.60 GB"]);
+    assert_empty(folder.path());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! `plan`, `model inspect` and `--help`.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use serde_json::Value;
 
-use crate::support::{ModelFolder, filmloom, run};
+use crate::support::{ModelFolder, filmloom, generate, run};
 
 #[test]
 fn plan_prints_the_embedded_model_and_built_in_shapes() {
@@ -74,6 +76,30 @@ fn inspect_reports_all_of_a_broken_folder_and_fails() {
     let broken: Vec<&Value> = parts.iter().filter(|part| !part["problem"].is_null()).collect();
     assert_eq!((parts.len(), broken.len()), (4, 1));
     assert_eq!(broken[0]["part"], "vae");
+}
+
+#[test]
+fn model_knows_every_word_of_the_examples() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
+    let help = run(&mut filmloom(&["generate", "--help"])).succeeded().out;
+    let text = readme.unwrap() + &help;
+    // What stands in quotes after `generate` or after a time of `--prompt-at`.
+    let is_prompt = |before: &str| {
+        let mut words = before.split_ascii_whitespace().rev();
+        words.next() == Some("generate") || words.next() == Some("--prompt-at")
+    };
+    let parts: Vec<&str> = text.split('"').collect();
+    let prompts: BTreeSet<&str> =
+        parts.windows(2).filter(|pair| is_prompt(pair[0])).map(|pair| pair[1]).collect();
+    assert!(5 <= prompts.len(), "{prompts:?}");
+    let folder = tempfile::tempdir().unwrap();
+    for prompt in prompts {
+        let output = folder.path().join("a.gif");
+
+        let outcome = run(&mut generate(prompt, &output, &["-s", "0.1"])).succeeded();
+
+        assert!(!outcome.err.contains("warning:"), "{prompt}: {}", outcome.err);
+    }
 }
 
 #[test]

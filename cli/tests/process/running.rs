@@ -1,6 +1,10 @@
 //! Seeds, threads, prompts and what is told about them.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -145,6 +149,30 @@ fn pipe_gets_plain_lines_and_quiet_gets_none() {
     assert!(plain.err.contains("pictures a second"), "{}", plain.err);
     assert!(plain.err.bytes().all(|byte| byte == b'\n' || b' ' <= byte), "{}", plain.err);
     assert_eq!((&*plain.out, &*quiet.out, &*quiet.err), ("", "", ""));
+}
+
+#[test]
+fn terminal_gets_a_bar_with_chunk_pass_pace_and_time_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("a.gif");
+    let line = generate("a red ball", &output, &["-s", "3"]);
+    let words = [line.get_program()].into_iter().chain(line.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    // `script` gives the command a terminal of its own.
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+
+    let shown = run(terminal.stdin(Stdio::null())).succeeded().out;
+
+    let draws: Vec<&str> = shown.split('\r').filter(|draw| draw.contains('─')).collect();
+    let last = draws.last().unwrap();
+    for expected in ["chunk 5/5 ", "/48 pictures, ", "/s, ", " left"] {
+        assert!(last.contains(expected), "{expected} in {last:?}");
+    }
+    assert!(draws.iter().all(|draw| draw.contains("chunk ")), "{draws:?}");
+    // Taken off before the account is written.
+    let account = shown.rfind("48 pictures, 3.00 s").unwrap();
+    assert!(!shown[account..].contains('─'), "{}", &shown[account..]);
 }
 
 #[test]

@@ -191,6 +191,15 @@ impl<B: Backend> Engine<B> {
         Ok(Prompt { text, unknown_words, dropped_tokens, tokens })
     }
 
+    /// What the transformer attends to for a prompt, `[text_len, dim]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] if the device has no room or failed.
+    pub fn encode(&self, prompt: &Prompt) -> Result<B::Tensor, Error> {
+        self.context(&prompt.tokens)
+    }
+
     /// Starts a film.
     ///
     /// # Errors

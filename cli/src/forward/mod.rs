@@ -4,6 +4,8 @@
 //! Inputs and outputs are safetensors files. The output appears whole or not at
 //! all: it is written beside its place and renamed.
 
+mod needs;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -11,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use backend::Cpu;
+use backend::{Backend, Cpu};
 use checkpoint::{Checkpoint, Ema, Source};
 use clap::{Args, ValueEnum};
 use model::{
@@ -76,10 +78,12 @@ pub(crate) enum Part {
 /// [`Failure::Machine`] if the output does not fit on the disk. There is no
 /// output then.
 pub(crate) fn run(args: &ForwardArgs) -> Result<(), Failure> {
+    check_options(args)?;
     let input = Input::read(&args.input)?;
     let checkpoint = Checkpoint::open(Source::folder(&args.model), Ema::default())?;
     let cpu = Arc::new(args.precision.cpu(args.threads.count())?);
     let file = PartFile::create(&args.output)?;
+    needs::check(args, &checkpoint, &input, cpu.class())?;
     let outputs = match args.part {
         Part::Text => text(&cpu, &checkpoint, &input)?,
         Part::Transformer => transformer(cpu, &checkpoint, &input, args.dump_cache)?,
@@ -87,6 +91,20 @@ pub(crate) fn run(args: &ForwardArgs) -> Result<(), Failure> {
         Part::Pipeline => pipeline(cpu, &checkpoint, &input)?,
     };
     write(file, &args.output, &outputs)
+}
+
+/// An option that does nothing is a misunderstanding.
+fn check_options(args: &ForwardArgs) -> Result<(), Failure> {
+    let only = |option: &str, part: &str| {
+        Err(Failure::Input(format!("{option} is for --part {part} alone: leave it out")))
+    };
+    match args.part {
+        Part::Text | Part::Vae | Part::Pipeline if args.dump_cache => {
+            only("--dump-cache", "transformer")
+        }
+        Part::Text | Part::Transformer | Part::Pipeline if args.stream => only("--stream", "vae"),
+        Part::Text | Part::Transformer | Part::Vae | Part::Pipeline => Ok(()),
+    }
 }
 
 type Outputs = BTreeMap<String, Array>;
@@ -183,6 +201,11 @@ impl Input {
         let file = SafeTensors::deserialize(&self.bytes)
             .map_err(|error| self.problem(error.to_string()))?;
         Ok(file.tensor(name).ok())
+    }
+
+    /// Sizes of a tensor's axes, if it is there.
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.tensor(name).ok()??.shape().to_vec())
     }
 
     fn required(&self, name: &str) -> Result<TensorView<'_>, Failure> {
