@@ -1,7 +1,7 @@
 //! What stands around the layers: patches, time, text and the head.
 //!
-//! All of it runs in f32 in every class: it is a thousandth of the work, and
-//! time and velocity are where rounding would show.
+//! All of it runs in f32 in every class: it is little work (ADR 0002 counts it),
+//! and time and velocity are where rounding would show.
 
 use backend::{Backend, Dtype, Epilogue, PatchGrid, ScaleShift, Tensor};
 use checkpoint::Tensors;
