@@ -8,10 +8,11 @@
 //! What the seam promises to a device:
 //!
 //! - **Resident tensors.** A [`Backend::Tensor`] lives on the device. Values
-//!   cross to the host only in [`Backend::download`] and [`Backend::read_rows`].
+//!   cross to the host only in three *reads*: [`Backend::download`],
+//!   [`Backend::download_bytes`] and [`Backend::read_rows`].
 //! - **One queue.** A backend value is an in-order queue of work: an operation
 //!   may return before it has run, later operations see its result, and only
-//!   the two reads above wait. A device with several streams hands out several
+//!   the reads wait. A device with several streams hands out several
 //!   backend values.
 //! - **No fault mid-pass.** Operations do not return errors; shapes are checked
 //!   by assertion, since only our own bug can break them. A device that fails
