@@ -292,13 +292,13 @@ impl<'a, B: Backend> Film<'a, B> {
     ) -> Result<(u32, Vec<f32>, T), Error> {
         let (chunk, backend) = (self.next, &*self.engine.backend);
         let x0 = self.sampler.chunk(chunk, chunk_passes(&self.steps, chunk)?, observe)?;
-        observe(Event::DecodeStarted { chunk });
-        let pictures = read(&self.engine.decoder.decode(backend, &mut self.stream, &x0)?)?;
-        observe(Event::DecodeDone { chunk });
         let values = backend.download(&x0)?;
         if !values.iter().all(|value| value.is_finite()) {
             return Err(Error::NotFinite { chunk, class: backend.class().name() });
         }
+        observe(Event::DecodeStarted { chunk });
+        let pictures = read(&self.engine.decoder.decode(backend, &mut self.stream, &x0)?)?;
+        observe(Event::DecodeDone { chunk });
         self.remember(chunk, x0);
         self.next += 1;
         Ok((chunk, values, pictures))
@@ -364,4 +364,42 @@ fn size(
         rows: height / vae.space_scale(),
         columns: width / vae.space_scale(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use backend::Cpu;
+    use checkpoint::{Ema, Source};
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_of_no_numbers_is_not_decoded() {
+        let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/mini/weights");
+        let checkpoint = Checkpoint::open(Source::folder(weights), Ema::Prefer).unwrap();
+        let engine = Engine::load(Arc::new(Cpu::f32(2)), &checkpoint).unwrap();
+        let (width, height) = (32, 16);
+        let mut request = Request {
+            prompt: engine.prompt("a red ball").unwrap(),
+            noise: Noise::Seed(0),
+            sampler: engine.model().sampler.clone(),
+            width,
+            height,
+            frames: None,
+        };
+        let values = engine.start(&request).unwrap().x0_shape().iter().product();
+        request.noise = Noise::Given(vec![vec![f32::NAN; values]]);
+        let mut events = Vec::new();
+
+        let mut film = engine.start(&request).unwrap();
+        let error = film.next_chunk(&mut |event| events.push(event)).unwrap_err();
+
+        assert!(matches!(error, Error::NotFinite { chunk: 0, .. }), "{error}");
+        let Some(Event::PassDone { commit: true, .. }) = events.pop() else {
+            panic!("{events:?} ends with something else than the commit pass")
+        };
+        assert_eq!(film.chunk(), 0);
+    }
 }
