@@ -262,7 +262,6 @@ impl Backend for Device {
     ) {
     }
 
-    fn forget(&self, _: &mut Held<Volume>) {}
     fn conv(&self, _: &Held<Volume>, _: &Held<Conv>, _: bool, _: &mut Held<Matrix>) {}
     fn channel_norm(&self, _: &Held<Matrix>, _: &Held<Matrix>, _: &mut Held<Matrix>) {}
 }

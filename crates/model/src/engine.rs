@@ -96,15 +96,6 @@ pub enum History {
     Recache,
 }
 
-/// Bytes a film really holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Cached rows of all layers.
-    pub latent_cache_bytes: u64,
-    /// The frame decoder's causal history and scratch.
-    pub vae_bytes: u64,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Size {
     width: usize,
@@ -248,14 +239,6 @@ impl<'a, B: Backend> Film<'a, B> {
     /// The job's state: window and pages.
     pub fn sampler(&mut self) -> &mut Sampler<'a, B> {
         &mut self.sampler
-    }
-
-    /// Bytes held for this film, besides weights.
-    pub fn memory(&self) -> Memory {
-        Memory {
-            latent_cache_bytes: self.sampler.job().cache_bytes(),
-            vae_bytes: self.stream.bytes(&*self.engine.backend),
-        }
     }
 
     /// Makes the next chunk: its passes, its commit, its pictures.

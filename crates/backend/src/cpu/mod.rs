@@ -315,10 +315,6 @@ impl Backend for Cpu {
         volume::fill(self, x, frames, &activation, volume);
     }
 
-    fn forget(&self, volume: &mut Volume) {
-        volume.forget();
-    }
-
     fn volume_bytes(&self, volume: &Volume) -> u64 {
         volume.bytes()
     }

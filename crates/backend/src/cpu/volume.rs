@@ -28,7 +28,7 @@ use crate::{
         lanes::sum,
         level::multiversion,
         math, rows,
-        tensor::{Data, Matrix, Parts, Stored},
+        tensor::{Matrix, Parts, Stored},
         tile::{Bf16, Element},
     },
     seam::{Activation, Class, ConvKind, Dtype, Error, Grid, Tensor},
@@ -88,14 +88,6 @@ impl Volume {
         let row = columns * pixel;
         let frame = rows * row;
         Ok(Self { kind, grid, pixel, row, frame, slots, next: 0, filled: 0, cells })
-    }
-
-    /// Zeroes the history.
-    pub(crate) fn forget(&mut self) {
-        match &mut self.cells.data {
-            Data::F32(cells) => cells.fill(0.0),
-            Data::Bf16(cells) => cells.fill(Bf16::default()),
-        }
     }
 
     /// Bytes held.

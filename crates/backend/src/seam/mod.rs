@@ -267,9 +267,6 @@ pub trait Backend: Debug + Send + Sync + 'static {
         volume: &mut Self::Volume,
     );
 
-    /// Zeroes the volume's history, for the start of another video.
-    fn forget(&self, volume: &mut Self::Volume);
-
     /// Bytes that the volume holds on the device.
     fn volume_bytes(&self, volume: &Self::Volume) -> u64;
 

@@ -304,20 +304,6 @@ impl<B: Backend> Decoder<B> {
 }
 
 impl<B: Backend> Stream<B> {
-    /// Frames decoded so far.
-    pub fn frames(&self) -> usize {
-        self.frames
-    }
-
-    /// Forgets the video, so that another one of the same size can be decoded.
-    pub fn restart(&mut self, backend: &B) {
-        self.frames = 0;
-        backend.forget(&mut self.entry);
-        backend.forget(&mut self.exit.volume);
-        self.middle.iter_mut().for_each(|unit| unit.forget(backend));
-        self.stages.iter_mut().for_each(|stage| stage.forget(backend));
-    }
-
     /// Bytes held on the device: history and scratch.
     pub fn bytes(&self, backend: &B) -> u64 {
         let entry = backend.volume_bytes(&self.entry);

@@ -186,13 +186,6 @@ impl<B: Backend> StageState<B> {
         &self.x
     }
 
-    pub(super) fn forget(&mut self, backend: &B) {
-        self.units.iter_mut().for_each(|unit| unit.forget(backend));
-        if let Some(time) = &mut self.time {
-            backend.forget(&mut time.volume);
-        }
-    }
-
     pub(super) fn bytes(&self, backend: &B) -> u64 {
         let units: u64 = self.units.iter().map(|unit| unit.bytes(backend)).sum();
         let time = self

@@ -65,9 +65,9 @@ fn every_frame_depends_on_the_ones_before() {
         let third = run(&mut stream);
         assert!(first != second[..first.len()] && second != third);
 
-        stream.restart(&cpu);
-        assert_eq!(stream.frames(), 0);
-        assert!(run(&mut stream) == first && run(&mut stream) == second);
+        // What one video leaves behind is its stream's, not the decoder's.
+        let mut other = decoder.stream(&cpu, ROWS, COLUMNS).unwrap();
+        assert!(run(&mut other) == first && run(&mut other) == second);
     }
 }
 

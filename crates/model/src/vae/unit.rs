@@ -115,10 +115,6 @@ impl<B: Backend> Unit<B> {
 }
 
 impl<B: Backend> UnitState<B> {
-    pub(super) fn forget(&mut self, backend: &B) {
-        self.volumes.iter_mut().for_each(|volume| backend.forget(volume));
-    }
-
     pub(super) fn bytes(&self, backend: &B) -> u64 {
         let volumes = self.volumes.iter().map(|volume| backend.volume_bytes(volume));
         volumes.sum::<u64>() + self.hidden.bytes()

@@ -78,17 +78,6 @@ fn bf16_family(threads: usize) -> Vec<Cpu> {
     classes.map(|class| Cpu::new(class, threads).unwrap()).collect()
 }
 
-#[test]
-fn a_forgotten_history_is_zero() {
-    let case = Case::new(ConvKind::Causal3, [2, 4, 5, 4, 3], false);
-    let cpu = Cpu::f32(1);
-    let mut volume = case.volume(&cpu, 2);
-    let first = case.frames(&cpu, &mut volume, 0..2);
-    assert_ne!(case.frames(&cpu, &mut volume, 0..2), first);
-    cpu.forget(&mut volume);
-    assert_eq!(case.frames(&cpu, &mut volume, 0..2), first);
-}
-
 struct Case {
     kind: ConvKind,
     grid: Grid,
