@@ -25,7 +25,7 @@ use crate::{
     names::{Naming, latent},
     source::join,
     tensors::{Recipes, Stored},
-    weights::{Ema, WeightFiles, Weights},
+    weights::{self, Ema, WeightFiles, Weights},
 };
 
 /// A part of a model.
@@ -71,8 +71,9 @@ struct Place {
     config: Option<String>,
     /// The folder of the weights.
     folder: String,
-    /// The weight file, where the layout prescribes its name.
-    file: Option<String>,
+    /// The weight files of the name that the layout prescribes; none where it
+    /// prescribes none.
+    files: Vec<String>,
 }
 
 /// A part that was checked against its configuration.
@@ -92,7 +93,8 @@ const TOKENIZERS: [&str; 3] =
 /// several times a file's length.
 const TOKENIZER_BYTES_MAX: usize = 256 << 20;
 const ORIGINAL_VAE: &str = "Wan2.1_VAE.pth";
-const ORIGINAL_TEXT: &str = "models_t5_umt5-xxl-enc-";
+/// How the name begins and ends; between stands the element type, as `bf16`.
+const ORIGINAL_TEXT: [&str; 2] = ["models_t5_umt5-xxl-enc-", ".pth"];
 const ROOT_CONFIG: &str = "config.json";
 
 impl Checkpoint {
@@ -122,8 +124,11 @@ impl Checkpoint {
     fn look_in_root(&mut self) -> Result<()> {
         if self.source.has(ROOT_CONFIG) {
             let file = File::read(&self.source, ROOT_CONFIG)?;
-            let place =
-                Place { config: Some(ROOT_CONFIG.to_owned()), folder: String::new(), file: None };
+            let place = Place {
+                config: Some(ROOT_CONFIG.to_owned()),
+                folder: String::new(),
+                files: vec![],
+            };
             let part = match (file.text("_class_name"), file.text("model_type")) {
                 ("AutoencoderKLWan", _) => &mut self.vae,
                 (_, "umt5") => &mut self.text_encoder,
@@ -131,14 +136,15 @@ impl Checkpoint {
             };
             part.get_or_insert(place);
         }
-        let bare = |file: String| Place { config: None, folder: String::new(), file: Some(file) };
+        let bare = |files| Place { config: None, folder: String::new(), files };
         if self.vae.is_none() && self.source.has(ORIGINAL_VAE) {
-            self.vae = Some(bare(ORIGINAL_VAE.to_owned()));
+            self.vae = Some(bare(vec![ORIGINAL_VAE.to_owned()]));
         }
         if self.text_encoder.is_none() {
-            let names = self.source.list("").into_iter();
-            self.text_encoder =
-                names.into_iter().find(|name| name.starts_with(ORIGINAL_TEXT)).map(bare);
+            let [start, end] = ORIGINAL_TEXT;
+            let mut files = self.source.list("");
+            files.retain(|name| name.starts_with(start) && name.ends_with(end));
+            self.text_encoder = (!files.is_empty()).then(|| bare(files));
         }
         Ok(())
     }
@@ -384,9 +390,10 @@ impl Checkpoint {
     }
 
     fn weights(&self, place: &Place) -> Result<Weights> {
-        let files = match &place.file {
-            Some(file) => WeightFiles::Torch(file.clone()),
-            None => WeightFiles::find(&self.source, &place.folder)?,
+        let files = match place.files.as_slice() {
+            [] => WeightFiles::find(&self.source, &place.folder)?,
+            [file] => WeightFiles::Torch(file.clone()),
+            several => return Err(weights::unclear(&self.source, &place.folder, several)),
         };
         Weights::open(&self.source, &files, self.ema)
     }
@@ -405,7 +412,9 @@ impl Checkpoint {
         let looked_for = match part {
             Part::Transformer => "transformer/config.json and config.json".to_owned(),
             Part::Vae => format!("vae/config.json and {ORIGINAL_VAE}"),
-            Part::TextEncoder => format!("text_encoder/config.json and {ORIGINAL_TEXT}*.pth"),
+            Part::TextEncoder => {
+                format!("text_encoder/config.json and {}", ORIGINAL_TEXT.join("*"))
+            }
             Part::Tokenizer => TOKENIZERS.join(" and "),
         };
         Error::NoPart { source_name: self.source.display(""), part, looked_for }
@@ -415,7 +424,7 @@ impl Checkpoint {
 impl Place {
     fn in_folder(source: &Source, folder: &str) -> Option<Self> {
         let config = join(folder, "config.json");
-        let place = || Self { config: Some(config.clone()), folder: folder.into(), file: None };
+        let place = || Self { config: Some(config.clone()), folder: folder.into(), files: vec![] };
         source.has(&config).then(place)
     }
 }

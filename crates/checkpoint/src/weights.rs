@@ -96,8 +96,6 @@ impl WeightFiles {
             let ends = |name: &&String| suffixes.iter().any(|suffix| name.ends_with(suffix));
             names.iter().filter(ends).cloned().collect()
         };
-        let none = |problem: String| Error::NoWeights { folder: source.display(folder), problem };
-
         let indices = ending(&[INDEX_SUFFIX]);
         if let Some(index) = the_usual(&indices, INDEX_SUFFIX) {
             return Ok(Self::Index(join(folder, index)));
@@ -113,13 +111,20 @@ impl WeightFiles {
         let torch = ending(&TORCH_SUFFIXES);
         match (indices.as_slice(), safetensors.as_slice(), torch.as_slice()) {
             ([], [], [file]) => Ok(Self::Torch(join(folder, file))),
-            ([], [], []) => Err(none(NO_WEIGHTS.into())),
-            _ => {
-                let candidates = [indices, safetensors, torch].concat().join(", ");
-                Err(none(format!("which weights to use is unclear: keep one of {candidates}")))
+            ([], [], []) => {
+                let folder = source.display(folder);
+                Err(Error::NoWeights { folder, problem: NO_WEIGHTS.into() })
             }
+            _ => Err(unclear(source, folder, &[indices, safetensors, torch].concat())),
         }
     }
+}
+
+/// Several files in `folder` might be the part's weights.
+pub(crate) fn unclear(source: &Source, folder: &str, candidates: &[String]) -> Error {
+    let candidates = candidates.join(", ");
+    let problem = format!("which weights to use is unclear: keep one of {candidates}");
+    Error::NoWeights { folder: source.display(folder), problem }
 }
 
 /// The only candidate, or the one under the libraries' usual name.

@@ -108,6 +108,26 @@ fn original_folders_keep_all_parts_in_their_root() {
 }
 
 #[test]
+fn an_original_text_encoder_is_a_whole_file_and_one() {
+    let folder = |names: &[&str]| {
+        let names = ["google/umt5-xxl/tokenizer.json"].iter().chain(names);
+        open(&Source::memory(names.map(|name| ((*name).to_owned(), b"PK".to_vec()))))
+    };
+    let [half, other] = ["bf16", "fp32"].map(|dtype| format!("models_t5_umt5-xxl-enc-{dtype}.pth"));
+    let download = format!("{half}.aria2");
+
+    let error = folder(&[&download]).open_text_encoder().unwrap_err().to_string();
+    assert!(error.contains("looked for text_encoder/config.json and models_t5"), "{error}");
+    let error = folder(&[&half, &download]).open_text_encoder().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("<model in memory>/{half}:")), "{error}");
+    let both = folder(&[&other, &half, &download]);
+    let error = both.open_text_encoder().unwrap_err().to_string();
+    assert!(error.ends_with(&format!("is unclear: keep one of {half}, {other}")), "{error}");
+    // The other parts can be told all the same.
+    assert!(both.has(Part::TextEncoder) && both.model().is_ok());
+}
+
+#[test]
 fn a_part_may_be_given_by_its_own_folder() {
     let vae = json!({"_class_name": "AutoencoderKLWan"});
     let text = json!({"model_type": "umt5"});
