@@ -448,8 +448,11 @@ fn opened<C>(stored: Stored, manifest: &[(String, Vec<usize>)], config: C) -> Re
 /// Turns a harmless surplus into a warning where that is allowed.
 fn tolerate(surplus: Result<()>, allowed: bool, warnings: &mut Vec<String>) -> Result<()> {
     match surplus {
-        Err(error @ Error::Surplus { .. }) if allowed => {
-            warnings.push(error.to_string());
+        Err(Error::Surplus { file, tensor, found, count }) if allowed => {
+            warnings.push(format!(
+                "{file}: tensor `{tensor}` {found:?} is not part of the configured model \
+                 ({count} such): it is not read"
+            ));
             Ok(())
         }
         other => other,

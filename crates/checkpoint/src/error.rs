@@ -47,35 +47,51 @@ pub enum Error {
     #[error("{file}: refused: {problem}; only tensors and plain containers are read")]
     Refused { file: String, problem: String },
     /// The index names a weight file that is not there.
-    #[error("{file}: missing, but {index} says that it holds `{tensor}`")]
+    #[error("{file}: missing, but {index} says that it holds `{tensor}`: put it there")]
     NoShard { file: String, index: String, tensor: String },
     /// A tensor the configuration calls for is in none of the weight files.
-    #[error("{file}: tensor `{tensor}` is missing: expected shape {expected:?}")]
+    #[error(
+        "{file}: tensor `{tensor}` is missing, expected shape {expected:?}: \
+         take weights and configuration of one model, whole"
+    )]
     NoTensor { file: String, tensor: String, expected: Vec<usize> },
     /// A tensor contradicts the configuration.
-    #[error("{file}: tensor `{tensor}`: expected shape {expected:?}, found {found:?}")]
+    #[error(
+        "{file}: tensor `{tensor}`: expected shape {expected:?}, found {found:?}: \
+         take weights and configuration of one model"
+    )]
     Shape { file: String, tensor: String, expected: Vec<usize>, found: Vec<usize> },
     /// A tensor has an element type that cannot be computed with.
-    #[error("{file}: tensor `{tensor}`: expected F32, F16, BF16 or F64, found {found}")]
+    #[error(
+        "{file}: tensor `{tensor}`: expected F32, F16, BF16 or F64, found {found}: \
+         convert it to one of them"
+    )]
     Dtype { file: String, tensor: String, found: String },
     /// A tensor holds NaN or infinity. Fetch its file again.
-    #[error("{file}: tensor `{tensor}` holds values that are no numbers: the file is damaged")]
+    #[error(
+        "{file}: tensor `{tensor}` holds values that are no numbers: \
+         the file is damaged, fetch it again"
+    )]
     NotFinite { file: String, tensor: String },
     /// The files hold more layers or units than the configuration says.
     #[error(
         "{file}: tensor `{tensor}` {found:?} has no place in the configured model ({count} such): \
-         the configuration is another model's"
+         take weights and configuration of one model"
     )]
     Contradicts { file: String, tensor: String, found: Vec<usize>, count: usize },
     /// The files hold tensors the configuration knows nothing of.
     #[error(
-        "{file}: tensor `{tensor}` {found:?} is not part of the configured model ({count} such)"
+        "{file}: tensor `{tensor}` {found:?} is not part of the configured model ({count} such): \
+         leave it out"
     )]
     Surplus { file: String, tensor: String, found: Vec<usize>, count: usize },
     /// The tensors of a latent attention layer cannot be told apart safely.
     #[error("{file}: layer {layer}: {problem}")]
     Ambiguous { file: String, layer: usize, problem: String },
     /// More layers were asked for than there are.
-    #[error("{file}: layers {start}..{end} were asked for, the model has {layers}")]
+    #[error(
+        "{file}: layers {start}..{end} were asked for, the model has 0..{layers}: \
+         ask for some of them"
+    )]
     Layers { file: String, start: usize, end: usize, layers: usize },
 }

@@ -78,7 +78,9 @@ fn a_stage_needs_its_own_layers_only() {
 
     let error = checkpoint.open_transformer(None).unwrap_err();
     assert!(matches!(&error, Error::NoShard { .. }), "{error}");
-    assert!(error.to_string().contains("00001-of-00003.safetensors: missing"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("00001-of-00003.safetensors: missing"), "{error}");
+    assert!(error.ends_with("put it there"), "{error}");
     // Every stage embeds time, which the first shard holds.
     let error = checkpoint.open_transformer(Some(4..5)).unwrap_err();
     assert!(error.to_string().contains("time_embedding"), "{error}");

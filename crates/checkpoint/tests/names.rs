@@ -148,16 +148,22 @@ fn what_is_missing_or_too_much_or_wrong_is_named() {
     let error = open(&source("transformer", &missing, &config)).open_transformer(None).unwrap_err();
     assert!(matches!(&error, Error::NoTensor { tensor, expected, .. }
         if tensor == "blocks.1.norm2.bias" && expected == &[24]));
-    assert!(error.to_string().contains("transformer/model.safetensors"), "{error}");
+    let expected = "<model in memory>/transformer/model.safetensors: tensor \
+         `blocks.1.norm2.bias` is missing, expected shape [24]: take weights and configuration of \
+         one model, whole";
+    assert_eq!(error.to_string(), expected);
 
     let wrong = DIFFUSERS_TRANSFORMER.replace(line, "blocks.1.norm2.bias 23\n");
     let error = open(&source("transformer", &wrong, &config)).open_transformer(None).unwrap_err();
-    assert!(error.to_string().contains("expected shape [24], found [23]"), "{error}");
+    let expected = "expected shape [24], found [23]: take weights and configuration of one model";
+    assert!(error.to_string().ends_with(expected), "{error}");
 
     // A tensor beside the layers does no harm; an image model's keys are not left out.
     let surplus = format!("{DIFFUSERS_TRANSFORMER}extra_head.weight 24 24\n");
     let opened = open(&source("transformer", &surplus, &config)).open_transformer(None).unwrap();
-    assert!(opened.warnings[0].contains("extra_head"), "{:?}", opened.warnings);
+    let expected = "<model in memory>/transformer/model.safetensors: tensor `extra_head.weight` \
+         [24, 24] is not part of the configured model (1 such): it is not read";
+    assert_eq!(opened.warnings, [expected]);
     let other = format!("{DIFFUSERS_TRANSFORMER}blocks.0.attn2.add_k_proj.weight 24 24\n");
     let error = open(&source("transformer", &other, &config)).open_transformer(None).unwrap_err();
     assert!(matches!(&error, Error::Contradicts { .. }), "{error}");
@@ -181,7 +187,10 @@ fn element_types_that_cannot_be_computed_with_are_named() {
     let error = open(&Source::memory(files)).open_transformer(None).unwrap_err().to_string();
 
     assert!(error.contains("m-00002-of-00002"), "{error}");
-    assert!(error.ends_with("expected F32, F16, BF16 or F64, found I64"), "{error}");
+    assert!(
+        error.ends_with("expected F32, F16, BF16 or F64, found I64: convert it to one of them"),
+        "{error}"
+    );
 }
 
 const DIFFUSERS_TRANSFORMER: &str = include_str!("fixtures/diffusers_transformer.names");

@@ -9,8 +9,11 @@ use crate::seam::Backend;
 /// Why a backend could not do something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Give the stage fewer layers, or shorten the window.
-    #[error("no memory for a tensor of {bytes} bytes")]
+    /// Make smaller pictures, give the stage fewer layers, or shorten the window.
+    #[error(
+        "no memory for a tensor of {bytes} bytes: make smaller pictures, or free memory \
+         that others use"
+    )]
     Memory {
         /// Size that was asked for.
         bytes: u64,
@@ -31,7 +34,7 @@ pub enum Error {
         threads: usize,
     },
     /// The device is lost for this process.
-    #[error("device failed: {0}")]
+    #[error("the device failed: {0}: start again")]
     Device(String),
 }
 

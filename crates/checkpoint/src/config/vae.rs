@@ -43,6 +43,8 @@ impl Default for Config {
 
 /// More resolutions than any picture has.
 const RESOLUTIONS_MAX: usize = 8;
+/// The most residual units of a resolution, chosen: Wan's decoder has 2.
+const RES_UNITS_MAX: usize = 64;
 
 /// The resolved form of `file`.
 ///
@@ -87,8 +89,9 @@ pub(crate) fn resolve(file: &File) -> Result<Vae> {
 
 fn check_sizes(file: &File, vae: &Vae) -> Result<()> {
     file.size("decoder_base_dim", vae.decoder_base_dim)?;
-    if 64 < vae.res_units {
-        return Err(file.error("num_res_blocks", format!("{} are absurd", vae.res_units)));
+    if RES_UNITS_MAX < vae.res_units {
+        let problem = format!("expected at most {RES_UNITS_MAX}, found {}", vae.res_units);
+        return Err(file.error("num_res_blocks", problem));
     }
     for &mult in &vae.dim_mult {
         file.size("dim_mult", mult)?;

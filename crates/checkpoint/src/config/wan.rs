@@ -203,7 +203,8 @@ pub(crate) fn window(file: &File, fields: [&str; 3], window: Window) -> Result<W
     let [sink, recent, chunk] = fields;
     for (field, frames) in [(sink, window.sink), (recent, window.recent), (chunk, window.chunk)] {
         if FRAMES_MAX < frames {
-            return Err(file.error(field, format!("{frames} frames are absurd")));
+            let problem = format!("expected at most {FRAMES_MAX} frames, found {frames}");
+            return Err(file.error(field, problem));
         }
     }
     file.size(chunk, window.chunk)?;

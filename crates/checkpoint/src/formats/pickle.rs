@@ -111,7 +111,8 @@ impl Pickle {
     /// What is refused or damaged, for a message that names the file.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         if PICKLE_BYTES_MAX < bytes.len() {
-            return Err(format!("a pickle of {} bytes is absurd", bytes.len()));
+            let found = bytes.len();
+            return Err(format!("a pickle of {found} bytes, expected {PICKLE_BYTES_MAX} at most"));
         }
         let (values, root) = Machine::run(bytes)?;
         Ok(Self { values, root })
