@@ -7,6 +7,7 @@ the text and pad with zero rows to the model's text length, sample chunk by chun
 import html
 import json
 import re
+import sys
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import UMT5Config, UMT5EncoderModel
 
 import reference
-from case import MINI, error, model_folder, random, random_weights, write, write_json
+from case import MINI, TOLERANCE, error, model_folder, random, random_weights, write, write_json
 from models import diffusers_names, save_sharded, text_encoder, tokenizer_json, vae
 
 PROMPT = "A  red &amp;amp; round ball\nbounces over\tgreen hills "
@@ -209,6 +210,7 @@ def embedded_cases():
     yield "embedded-text", embedded_text
     yield "embedded-first-chunk", lambda name: embedded_transformer(name, 51, 0, 1000.0)
     yield "embedded-full-window", lambda name: embedded_transformer(name, 52, 8, 692.25)
+    yield "embedded-training-code", lambda name: embedded_training_code(name, 53, 9, 687.5)
     yield "embedded-vae", embedded_vae
     yield "embedded-pipeline", embedded_pipeline
 
@@ -253,6 +255,39 @@ def embedded_transformer(name, seed, chunks, timestep):
     inputs = {"context": rows, "noisy": noisy, "timestep": torch.tensor(timestep)} | ({"clean": clean} if chunks else {})
     write(name, "transformer", inputs, {"velocity": outs[0]}, model=MINI_FROM_CASES,
           float32_against_float64=float(f"{error(outs[1], outs[0]):.1e}"))
+
+
+def embedded_training_code(name, seed, chunks, timestep):
+    """The velocity from the code that trained the weights (`models/mini/train/dit.py`, float32),
+    with its own cache. Its frames are smaller than the model's, its window is full and has moved."""
+    sys.path.append(str(MINI.parent / "train"))
+    from dit import DIT_CONFIG, CausalDiT
+    config, weights = embedded("transformer")
+    rows = context(*embedded_encoder(), MINI_PROMPT, config["text_len"])
+    count, size = config["chunk_frames"], (config["in_dim"], config["chunk_frames"], 8, 6)
+    clean, noisy = random([seed, 1], chunks, *size, scale=0.8), random([seed, 2], *size)
+
+    def run(**changed):
+        model = CausalDiT(**{key: config[key] for key in DIT_CONFIG} | changed).eval()
+        model.load_state_dict(weights)
+        cache, text = model.new_cache(), model.context(rows[None])
+        for i, chunk in enumerate(clean):
+            model.forward_chunk(chunk[None], torch.zeros(1), text, cache, i * count, write=True)
+        return model.forward_chunk(noisy[None], torch.tensor([timestep / 1000]), text, cache, chunks * count)[0]
+
+    velocity = run()
+    plain = reference.Transformer(config, weights)
+    for chunk in clean:
+        plain.commit(chunk, rows)
+    check = error(plain.velocity(noisy, timestep, rows), velocity)
+    assert check < 1e-5, (name, check)
+    changes = dict(recent=dict(window_frames=config["window_frames"] - count), base=dict(rope_theta=10000.0))
+    moved = {what: error(run(**change), velocity) for what, change in changes.items()}
+    assert min(moved.values()) > 20 * TOLERANCE["f32"], (name, moved)
+    inputs = {"context": rows, "noisy": noisy, "timestep": torch.tensor(timestep), "clean": clean}
+    write(name, "transformer", inputs, {"velocity": velocity}, model=MINI_FROM_CASES,
+          reference_against_training_code=float(f"{check:.1e}"),
+          pins={what: float(f"{by:.1e}") for what, by in moved.items()})
 
 
 def embedded_vae(name):
