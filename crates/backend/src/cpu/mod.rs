@@ -72,8 +72,8 @@ impl Cpu {
     /// The fastest of them.
     ///
     /// Vector dot products are only faster than f32 where a processor has them
-    /// at full width: on Zen 4 they take 0.67 of the time of f32, on an Intel
-    /// server with AMX 1.4 times as long (docs/measurements.md).
+    /// at full rate: on Zen 4 a chunk takes 0.67 of the time of f32, on an Intel
+    /// server with AMX 1.5 times as long (docs/measurements.md).
     pub fn fastest_class() -> Class {
         match Level::detect() {
             Level::Amx => Class::CpuBf16Amx,
