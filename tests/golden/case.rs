@@ -92,6 +92,24 @@ impl Case {
         }
     }
 
+    /// Whether a weight file of the case's model holds bf16.
+    pub(crate) fn has_bf16_weights(&self) -> bool {
+        let files = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            entries.map(|entry| entry.expect("a folder entry").path())
+        };
+        let folders = ["text_encoder", "transformer", "vae"].map(|part| self.model.join(part));
+        let weights = folders
+            .iter()
+            .flat_map(|folder| files(folder))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+        weights.into_iter().any(|path| {
+            let bytes = std::fs::read(path).expect("a file of the repository");
+            let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+            file.tensors().iter().any(|(_, tensor)| tensor.dtype() == Dtype::BF16)
+        })
+    }
+
     /// Compares a result with the reference of this name.
     pub(crate) fn compare(
         &self,
