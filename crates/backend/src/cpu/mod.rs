@@ -73,7 +73,7 @@ impl Cpu {
     ///
     /// Vector dot products are only faster than f32 where a processor has them
     /// at full rate: on Zen 4 a chunk takes 0.67 of the time of f32, on an Intel
-    /// server with AMX 1.5 times as long (docs/measurements.md).
+    /// server with AMX 1.6 times as long (docs/measurements.md).
     pub fn fastest_class() -> Class {
         match Level::detect() {
             Level::Amx => Class::CpuBf16Amx,
