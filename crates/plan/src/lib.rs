@@ -10,6 +10,7 @@
 //! - [`length`]: seconds to pictures, frames and chunks.
 //! - [`memory`]: what weights, caches and activations weigh, term by term.
 //! - [`path`]: whether latent attention is absorbed or rebuilt.
+//! - [`placement`]: which workers hold which layers, how fast that is and why.
 //! - [`presets`]: published and comparison shapes, planned without their files.
 //! - [`report`]: dense against MLA for one video, as a table and as JSON.
 //! - [`units`]: byte counts as people read them.
@@ -19,6 +20,7 @@ pub mod length;
 pub mod memory;
 pub mod passes;
 pub mod path;
+pub mod placement;
 pub mod presets;
 pub mod report;
 pub mod slots;
