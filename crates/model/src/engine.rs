@@ -191,6 +191,15 @@ impl<B: Backend> Engine<B> {
         self.context(&prompt.tokens)
     }
 
+    /// What the unconditional branch of guided passes attends to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::encode`].
+    pub fn encode_nothing(&self) -> Result<B::Tensor, Error> {
+        self.context(&self.tokenizer.tokens("")?)
+    }
+
     /// Starts a film.
     ///
     /// # Errors
@@ -204,8 +213,7 @@ impl<B: Backend> Engine<B> {
         let context = self.context(&request.prompt.tokens)?;
         self.stage.set_context(&mut job, Branch::Conditional, &context)?;
         if guided(&request.sampler)? {
-            let context = self.context(&self.tokenizer.tokens("")?)?;
-            self.stage.set_context(&mut job, Branch::Unconditional, &context)?;
+            self.stage.set_context(&mut job, Branch::Unconditional, &self.encode_nothing()?)?;
         }
         Ok(Film {
             engine: self,

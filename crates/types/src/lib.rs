@@ -8,6 +8,7 @@
 //!
 //! - [`class`]: element types, and numeric classes whose bits agree.
 //! - [`config`]: transformer, text encoder, VAE, sampler, and the whole model.
+//! - [`ids`]: what names a job and its placement.
 //! - [`pass`]: one run of a chunk through the layers.
 //! - [`rope`]: which frequencies rotate which pairs of a head.
 //! - [`window`]: which frames a pass attends to.
@@ -16,6 +17,7 @@
 
 pub mod class;
 pub mod config;
+pub mod ids;
 pub mod pass;
 pub mod rope;
 pub mod tiles;
@@ -27,6 +29,7 @@ pub use config::{
     Attention, Mla, Model, QueryNorm, Sampler, SizedChunk, StepList, TextEncoder, Transformer,
     Update, Vae, Video,
 };
+pub use ids::{Epoch, Fence, JobId};
 pub use pass::{Branch, Pass, PassKind, TokenGrid};
 pub use rope::{Axis, Positions, Rope};
 pub use tiles::{TiledHead, Tiles};

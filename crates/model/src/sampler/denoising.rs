@@ -13,9 +13,9 @@ use plan::{
     chunk::ChunkRuns,
     passes::{Branches, ChunkPasses, PassPlan, PassUpdate},
 };
-use types::{Branch, Pass, TokenGrid};
+use types::{Branch, Pass, TokenGrid, Transformer};
 
-use crate::{Error, sampler::noise::Source};
+use crate::{Error, sampler::noise::Draws, transformer::patches};
 
 /// A chunk on its way from noise to clean frames.
 #[derive(Debug)]
@@ -31,16 +31,28 @@ pub struct Denoising<B: Backend> {
 }
 
 impl<B: Backend> Denoising<B> {
-    pub(super) fn start(
+    /// A chunk of noise, for a transformer of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backend`] if the device has no room, [`Error::Shape`] if given
+    /// noise is used up or has another size.
+    pub fn start(
         backend: &B,
-        noise: &mut Source,
-        (grid, frames_grid): (TokenGrid, PatchGrid),
-        chunk: u32,
-        passes: ChunkPasses,
+        noise: &mut Draws,
+        config: &Transformer,
+        grid: TokenGrid,
+        (chunk, passes): (u32, ChunkPasses),
     ) -> Result<Self, Error> {
+        let frames_grid = patches(grid, config.in_channels, config.patch);
         let frames = noise.draw(backend, frames_grid, chunk, 0)?;
         let (runs, velocities) = (ChunkRuns::new(passes), Vec::new());
         Ok(Self { chunk, grid, frames_grid, runs, frames, velocities })
+    }
+
+    /// Its index.
+    pub fn chunk(&self) -> u32 {
+        self.chunk
     }
 
     /// Passes of the chunk, the commit pass among them.
@@ -67,18 +79,23 @@ impl<B: Backend> Denoising<B> {
         self.frames
     }
 
-    /// A run is back, with its velocity unless it was a commit. Gives the pass if
-    /// that was its last one.
-    pub(super) fn handle_run(
+    /// A run is back, with its velocity (f32 `[channels, pixels]`) unless it was a
+    /// commit. Gives the pass if that was its last one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pass`] if no such run is on its way; as [`Denoising::start`] if
+    /// the pass draws fresh noise.
+    pub fn handle_run(
         &mut self,
         backend: &B,
-        noise: &mut Source,
-        run: &Pass,
+        noise: &mut Draws,
+        (step, branch): (u32, Branch),
         velocity: Option<B::Tensor>,
     ) -> Result<Option<PassPlan>, Error> {
-        let finished = self.runs.handle_run(run.step, run.branch);
+        let finished = self.runs.handle_run(step, branch);
         let finished = finished.map_err(|error| Error::Pass { problem: error.to_string() })?;
-        self.velocities.extend(velocity.map(|velocity| (run.branch, velocity)));
+        self.velocities.extend(velocity.map(|velocity| (branch, velocity)));
         let Some(pass) = finished else { return Ok(None) };
         if let Some(velocity) = self.mixed(backend, pass.branches) {
             self.update(backend, noise, &pass, &velocity)?;
@@ -103,7 +120,7 @@ impl<B: Backend> Denoising<B> {
     fn update(
         &mut self,
         backend: &B,
-        noise: &mut Source,
+        noise: &mut Draws,
         pass: &PassPlan,
         velocity: &B::Tensor,
     ) -> Result<(), Error> {

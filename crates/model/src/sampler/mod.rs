@@ -14,12 +14,11 @@ use types::{Branch, Pass, PassKind};
 
 use crate::{
     Error, Event,
-    sampler::noise::Source,
-    transformer::{Input, Job, Output, Scratch, Stage, patches},
+    transformer::{Input, Job, Output, Scratch, Stage},
 };
 
 pub use denoising::Denoising;
-pub use noise::Noise;
+pub use noise::{Draws, Noise};
 
 /// Runs chunks of one job through a stage that holds every layer.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct Sampler<'a, B: Backend> {
     stage: &'a Stage<B>,
     job: Job<B>,
     scratch: Scratch<B>,
-    noise: Source,
+    noise: Draws,
 }
 
 impl<'a, B: Backend> Sampler<'a, B> {
@@ -39,7 +38,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
     pub fn new(stage: &'a Stage<B>, job: Job<B>, noise: Noise) -> Result<Self, Error> {
         let grid = job.grid();
         let scratch = Scratch::new(stage.backend(), stage.config(), grid.tokens(), grid.frames)?;
-        Ok(Self { stage, job, scratch, noise: Source::new(noise) })
+        Ok(Self { stage, job, scratch, noise: Draws::new(noise) })
     }
 
     /// The job's state.
@@ -74,7 +73,8 @@ impl<'a, B: Backend> Sampler<'a, B> {
                 observe(Event::PassStarted { chunk, step, steps, commit });
             }
             let velocity = self.submit(&run, denoising.frames())?;
-            let finished = denoising.handle_run(backend, &mut self.noise, &run, velocity)?;
+            let finished =
+                denoising.handle_run(backend, &mut self.noise, (step, run.branch), velocity)?;
             if let Some(PassPlan { step, .. }) = finished {
                 observe(Event::PassDone { chunk, step, steps, commit });
             }
@@ -124,9 +124,8 @@ impl<'a, B: Backend> Sampler<'a, B> {
     }
 
     fn begin(&mut self, chunk: u32, passes: ChunkPasses) -> Result<Denoising<B>, Error> {
-        let (config, grid) = (self.stage.config(), self.job.grid());
-        let grids = (grid, patches(grid, config.in_channels, config.patch));
-        Denoising::start(self.stage.backend(), &mut self.noise, grids, chunk, passes)
+        let (backend, config) = (self.stage.backend(), self.stage.config());
+        Denoising::start(backend, &mut self.noise, config, self.job.grid(), (chunk, passes))
     }
 
     fn submit(&mut self, pass: &Pass, x: &B::Tensor) -> Result<Option<B::Tensor>, Error> {

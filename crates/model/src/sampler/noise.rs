@@ -13,17 +13,18 @@ pub enum Noise {
     Given(Vec<Vec<f32>>),
 }
 
-/// Noise that is drawn from, one chunk after the other.
+/// A film's noise, drawn from for one chunk after the other.
 #[derive(Debug)]
-pub(super) struct Source {
+pub struct Draws {
     noise: Noise,
     /// Draws so far. Only given noise depends on it.
-    draws: usize,
+    count: usize,
 }
 
-impl Source {
-    pub(super) fn new(noise: Noise) -> Self {
-        Self { noise, draws: 0 }
+impl Draws {
+    /// Nothing has been drawn yet.
+    pub fn new(noise: Noise) -> Self {
+        Self { noise, count: 0 }
     }
 
     /// Noise for a step of a chunk, f32 `[channels, pixels]`.
@@ -51,8 +52,8 @@ impl Source {
                     let (expected, found) = (vec![expected], vec![found]);
                     Err(Error::Shape { what, expected, found })
                 };
-                let Some(values) = draws.get(self.draws) else {
-                    return wrong("draws of noise", self.draws + 1, draws.len());
+                let Some(values) = draws.get(self.count) else {
+                    return wrong("draws of noise", self.count + 1, draws.len());
                 };
                 if values.len() != rows * columns {
                     return wrong("values of a draw of noise", rows * columns, values.len());
@@ -60,7 +61,7 @@ impl Source {
                 backend.upload(rows, columns, values, Dtype::F32)?
             }
         };
-        self.draws += 1;
+        self.count += 1;
         Ok(drawn)
     }
 }
