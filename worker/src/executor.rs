@@ -10,8 +10,10 @@
 //! have a run to begin take turns too, so no job waits for more than one run of
 //! every other one.
 //!
-//! Invariants: a job is only touched by messages of its own epoch. What fails
-//! closes its job and no other.
+//! Invariants: a job is only touched by messages of its own epoch, and a replayed
+//! one changes nothing. What fails closes its job and no other. At most three runs
+//! of a job are on their way: both branches of a pass, or a commit with the next
+//! chunk's first pass behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,6 +82,22 @@ pub enum Refused {
         found: Epoch,
         /// The job's epoch.
         current: Epoch,
+    },
+    /// The run is of another chunk than the one in generation here. Drop it.
+    #[error("a run of chunk {found} came, chunk {current} is in generation")]
+    Chunk {
+        /// The run's chunk.
+        found: u32,
+        /// The chunk in generation.
+        current: u32,
+    },
+    /// The velocity is of no run that is out, or came before. Drop it.
+    #[error("step {step} of chunk {chunk} is not on its way")]
+    NotOut {
+        /// The run's chunk.
+        chunk: u32,
+        /// The run's step.
+        step: u32,
     },
     /// Another placement of the job is open. Close it first.
     #[error("job {:032x} is open already", job.0)]
@@ -185,10 +203,12 @@ impl<B: Backend> Executor<B> {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if its job is not open under its epoch.
+    /// [`Refused`] if its job is not open under its epoch, or if it is of a run
+    /// that cannot come now: a replay, say.
     pub fn handle(&mut self, message: Message) -> Result<(), Refused> {
         let fence = message.fence();
         self.check(fence)?;
+        self.check_run(&message)?;
         let done = match message {
             Message::Hidden { pass, values, .. } => self.run_hidden(fence, &pass, &values),
             Message::Velocity { chunk, step, branch, values, .. } => {
@@ -231,6 +251,21 @@ impl<B: Backend> Executor<B> {
             None => Err(Refused::UnknownJob { job }),
             Some(current) if current != found => Err(Refused::Epoch { found, current }),
             Some(_) => Ok(()),
+        }
+    }
+
+    fn check_run(&self, message: &Message) -> Result<(), Refused> {
+        let Some(held) = self.jobs.get(&message.fence().job) else { return Ok(()) };
+        match *message {
+            Message::Hidden { ref pass, .. } => {
+                let (found, current) = (pass.chunk, held.job.slots().committed());
+                let is_due = found == current || pass.kind == PassKind::Rerun;
+                if is_due { Ok(()) } else { Err(Refused::Chunk { found, current }) }
+            }
+            Message::Velocity { chunk, step, branch, .. } => {
+                let is_out = held.lead.as_ref().is_some_and(|l| l.is_out((chunk, step, branch)));
+                if is_out { Ok(()) } else { Err(Refused::NotOut { chunk, step }) }
+            }
         }
     }
 

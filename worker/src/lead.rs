@@ -66,6 +66,12 @@ impl<B: Backend> Lead<B> {
         self.denoising.as_ref().map(Denoising::frames)
     }
 
+    /// Whether a run has gone out and is not back yet.
+    pub(crate) fn is_out(&self, (chunk, step, branch): (u32, u32, Branch)) -> bool {
+        let denoising = self.denoising.as_ref().filter(|denoising| denoising.chunk() == chunk);
+        denoising.is_some_and(|denoising| denoising.is_out(step, branch))
+    }
+
     /// A denoise run is back. Gives the chunk if its frames are clean now.
     pub(crate) fn handle_velocity(
         &mut self,

@@ -13,7 +13,7 @@ use backend::{Backend, Cpu, MlaPath};
 use checkpoint::{Checkpoint, Ema, Source};
 use model::{Engine, Request, sampler::Noise, transformer::Stage};
 use plan::passes::{StepCounts, with_steps};
-use types::{Branch, Epoch, Fence, JobId, Sampler, TokenGrid};
+use types::{Branch, Epoch, Fence, JobId, Pass, PassKind, Sampler, TokenGrid};
 use worker::{Executor, Message, Opening, Outgoing, Refused};
 
 const CHUNKS: u32 = 10;
@@ -132,14 +132,46 @@ fn what_does_not_fit_fails_its_job_and_no_other() {
     let mut cluster = Cluster::new(&model, &[4, 8], 1);
     [&film, &other].into_iter().for_each(|film| cluster.open(&model, film, 1));
 
-    let (chunk, step, branch, values) = (0, 0, Branch::Conditional, vec![0.0; 5]);
-    let message = Message::Velocity { fence: other.fence(), chunk, step, branch, values };
-    cluster.executors[0].handle(message).unwrap();
+    let grid = TokenGrid { frames: 3, rows: 2, columns: 2 };
+    let pass = Pass::whole(grid, 0, 0, Branch::Conditional, PassKind::Denoise, 500.0);
+    let message = Message::Hidden { fence: other.fence(), pass, values: vec![0.0; 5] };
+    cluster.executors[1].handle(message).unwrap();
+    cluster.collect(1);
+    cluster.executors[0].close(other.fence()).unwrap();
     cluster.run();
 
     let [(failed, problem)] = cluster.failed.as_slice() else { panic!("{:?}", cluster.failed) };
     assert_eq!(*failed, other.job);
-    assert!(problem.contains("velocity"), "{problem}");
+    assert!(problem.contains("hidden state"), "{problem}");
+    assert!(cluster.frames(&film) == model.alone(&film));
+}
+
+#[test]
+fn replayed_message_is_refused_and_changes_nothing() {
+    let model = Model::new();
+    let film = Film { job: JobId(1), prompt: "a red ball", seed: 7, width: 32, height: 32 };
+    let mut cluster = Cluster::new(&model, &[4, 8], 1);
+    cluster.open(&model, &film, 1);
+    let (mut refused, mut commits) = (0, 0);
+    while cluster.step() {
+        for (wire, messages) in cluster.wires.clone() {
+            let Message::Hidden { pass, .. } = &messages[0] else {
+                // The velocity comes, and comes again.
+                cluster.deliver(wire);
+                let again = cluster.executors[0].handle(messages[0].clone());
+                refused += usize::from(matches!(again, Err(Refused::NotOut { .. })));
+                continue;
+            };
+            if pass.kind == PassKind::Commit {
+                cluster.deliver(wire);
+                let again = cluster.executors[1].handle(messages[0].clone());
+                commits += usize::from(matches!(again, Err(Refused::Chunk { .. })));
+            }
+        }
+    }
+
+    assert_eq!(commits, CHUNKS as usize);
+    assert!(CHUNKS as usize <= refused, "{refused}");
     assert!(cluster.frames(&film) == model.alone(&film));
 }
 
@@ -301,7 +333,11 @@ impl Cluster {
                     continue;
                 }
             };
+            let job = message.fence().job;
             self.wires.entry((from, to)).or_default().push_back(message);
+            let on_their_way = self.wires.values().flatten();
+            let of_job = on_their_way.filter(|message| message.fence().job == job).count();
+            assert!(of_job <= 3, "{of_job} runs of a job are on their way");
         }
         true
     }

@@ -69,6 +69,13 @@ impl ChunkRuns {
         Some(Run { pass, branch })
     }
 
+    /// Whether a run was polled and is not back yet.
+    pub fn is_out(&self, step: u32, branch: Branch) -> bool {
+        let pass = self.passes.get(self.pass).filter(|pass| pass.step == step);
+        let polled = pass.map_or(&[][..], |pass| &order(pass.branches)[..self.polled]);
+        polled.contains(&branch) && !self.back.contains(&branch)
+    }
+
     /// A run is back. Gives the pass if that was its last one: its update of the
     /// frames is due before the next poll.
     ///
@@ -77,15 +84,12 @@ impl ChunkRuns {
     /// [`NotOut`] if it was not polled, or is back already; nothing has changed
     /// then.
     pub fn handle_run(&mut self, step: u32, branch: Branch) -> Result<Option<PassPlan>, NotOut> {
-        let pass = self.passes.get(self.pass).filter(|pass| pass.step == step).copied();
-        let pass = pass.ok_or(NotOut { step, branch })?;
-        let all = order(pass.branches);
-        let is_out = all[..self.polled].contains(&branch) && !self.back.contains(&branch);
-        if !is_out {
+        if !self.is_out(step, branch) {
             return Err(NotOut { step, branch });
         }
+        let pass = self.passes[self.pass];
         self.back.push(branch);
-        if self.back.len() < all.len() {
+        if self.back.len() < pass.branches.count() {
             return Ok(None);
         }
         self.pass += 1;

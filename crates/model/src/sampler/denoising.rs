@@ -68,6 +68,11 @@ impl<B: Backend> Denoising<B> {
         Some(Pass::whole(self.grid, self.chunk, step, run.branch, kind, timestep))
     }
 
+    /// Whether a run was polled and is not back yet.
+    pub fn is_out(&self, step: u32, branch: Branch) -> bool {
+        self.runs.is_out(step, branch)
+    }
+
     /// The frames at the level that the pass to run begins with; clean ones once
     /// all denoise passes are done.
     pub fn frames(&self) -> &B::Tensor {
