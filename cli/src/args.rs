@@ -82,7 +82,10 @@ pub(crate) struct GenerateArgs {
     )]
     pub(crate) prompt_at: Vec<String>,
     /// What a change of the prompt does with the frames in the window.
-    #[arg(long, value_enum, default_value_t = PromptSwitch::Keep, requires_if("recache", "prompt_at"))]
+    #[arg(
+        long, value_enum, default_value_t = PromptSwitch::Keep,
+        requires_if("recache", "prompt_at")
+    )]
     pub(crate) prompt_switch: PromptSwitch,
     /// Size of the pictures, such as 832x480 [default: the model's own].
     #[arg(long, value_name = "WxH", value_parser = parse_size)]

@@ -91,7 +91,7 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
     }
     let layers = 1..1 + layers;
     let threads = args.common.threads.count();
-    let cpu = args.precision.cpu(threads)?;
+    let cpu = Arc::new(args.precision.cpu(threads)?);
     let configs = [transformer.clone(), other].map(|mut config| {
         config.window = transformer.window;
         config
@@ -111,8 +111,7 @@ pub(super) fn run(args: &CacheBench) -> Result<(), Failure> {
             rows: frame.rows / patch_rows,
             columns: frame.columns / patch_columns,
         };
-        let cpu = Arc::new(args.precision.cpu(threads)?);
-        arms.push(Arm::new(cpu, config, grid, layers.clone())?);
+        arms.push(Arm::new(Arc::clone(&cpu), config, grid, layers.clone())?);
     }
     for _ in 0..args.common.repeats {
         for arm in &mut arms {

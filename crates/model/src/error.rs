@@ -105,7 +105,9 @@ pub enum Error {
     )]
     NoWindow,
     /// A chunk's clean frames are no numbers. Use the f32 class, or other weights.
-    #[error("chunk {chunk} came out as no numbers in {class}: weights are damaged, or need f32")]
+    #[error(
+        "chunk {chunk} came out as no numbers in {class}: compute in f32, or fetch the weights again"
+    )]
     NotFinite {
         /// The chunk.
         chunk: u32,

@@ -63,7 +63,7 @@ pub enum Error {
         fps: u32,
     },
     /// The length is out of bounds.
-    #[error("a video of {seconds} seconds is too long: at most {SECONDS_MAX} are allowed")]
+    #[error("a video of {seconds:e} seconds is too long: at most {SECONDS_MAX} are allowed")]
     TooLong {
         /// The seconds asked for.
         seconds: f64,
