@@ -13,7 +13,7 @@ use checkpoint::{Checkpoint, Ema, Source, manifest};
 const FILE_LINES_MAX: usize = 500;
 
 /// Folders of the repository with sources and documents.
-const FOLDERS: [&str; 6] = ["bench", "cli", "crates", "docs", "models", "tests"];
+const FOLDERS: [&str; 7] = ["bench", "cli", "crates", "docs", "models", "tests", "worker"];
 
 /// Ends of names by which a word in a document is taken for a file of ours.
 const SOURCE_EXTENSIONS: [&str; 6] = ["cu", "md", "py", "rs", "sh", "toml"];
@@ -53,6 +53,21 @@ fn pure_crates_depend_on_no_runtime() {
             let line = |line: &str| line.starts_with(banned);
             assert!(!manifest.lines().any(line), "{crate_name} depends on {banned}");
         }
+    }
+}
+
+#[test]
+fn no_member_of_the_workspace_is_left_out() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has one");
+    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());
+    let members: Vec<&str> = members.unwrap_or("").split('"').skip(1).step_by(2).collect();
+    assert!(8 < members.len(), "{members:?}");
+    for member in members {
+        let folder = member.split('/').next();
+        assert!(
+            folder.is_some_and(|folder| FOLDERS.contains(&folder)),
+            "{member} is not looked at"
+        );
     }
 }
 
