@@ -13,7 +13,8 @@ use checkpoint::{Checkpoint, Ema, Source, manifest};
 const FILE_LINES_MAX: usize = 500;
 
 /// Folders of the repository with sources and documents.
-const FOLDERS: [&str; 7] = ["bench", "cli", "crates", "docs", "models", "tests", "worker"];
+const FOLDERS: [&str; 9] =
+    ["bench", "cli", "coordinator", "crates", "docs", "models", "proto", "tests", "worker"];
 
 /// Ends of names by which a word in a document is taken for a file of ours.
 const SOURCE_EXTENSIONS: [&str; 6] = ["cu", "md", "py", "rs", "sh", "toml"];
@@ -192,7 +193,7 @@ fn paths() -> Vec<PathBuf> {
             let ours = folder != root() || FOLDERS.iter().any(|folder| name == *folder);
             if !path.is_dir() {
                 found.push(path);
-            } else if ours && name != "venv" {
+            } else if ours && name != "venv" && name != "generated" {
                 folders.push(path);
             }
         }

@@ -8,7 +8,7 @@
 //!
 //! - [`class`]: element types, and numeric classes whose bits agree.
 //! - [`config`]: transformer, text encoder, VAE, sampler, and the whole model.
-//! - [`ids`]: what names a job and its placement.
+//! - [`ids`]: what names nodes, jobs, placements and models.
 //! - [`pass`]: one run of a chunk through the layers.
 //! - [`rope`]: which frequencies rotate which pairs of a head.
 //! - [`window`]: which frames a pass attends to.
@@ -29,7 +29,7 @@ pub use config::{
     Attention, Mla, Model, QueryNorm, Sampler, SizedChunk, StepList, TextEncoder, Transformer,
     Update, Vae, Video,
 };
-pub use ids::{Epoch, Fence, JobId};
+pub use ids::{Epoch, Fence, Incarnation, JobId, ModelDigest, NodeId};
 pub use pass::{Branch, Pass, PassKind, TokenGrid};
 pub use rope::{Axis, Positions, Rope};
 pub use tiles::{TiledHead, Tiles};
