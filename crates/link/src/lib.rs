@@ -1,0 +1,32 @@
+//! Messages between nodes: in order, each once, across broken connections.
+//!
+//! ```text
+//!  send(to, message) ─▶ Hop ── Window ──▶ connection ──▶ Window ── Hop ─▶ Arrival
+//!                        one per peer    (gRPC stream)
+//! ```
+//!
+//! - [`switchboard`]: all hops of a node: sends, accepts, dials, passes on.
+//! - [`service`]: where peers open connections.
+//! - [`hop`]: the messages to and from one peer, over one connection after another.
+//! - [`window`]: what a hop remembers; no socket.
+//! - [`transport`]: what a connection is to a hop; gRPC is one.
+//! - [`tls`]: channels and listeners of a cluster.
+//!
+//! Invariants: a node is who its certificate says; a message of another
+//! incarnation never arrives; a peer that does not read stops its sender, and
+//! nobody else.
+
+mod connection;
+mod dial;
+mod greeting;
+pub mod hop;
+mod relay;
+pub mod service;
+pub mod switchboard;
+pub mod tls;
+pub mod transport;
+pub mod window;
+
+pub use hop::{Full, Traffic};
+pub use service::DataService;
+pub use switchboard::{Arrival, Me, Notice, Switchboard, Way};
