@@ -13,45 +13,19 @@
 //! A part's own folder is accepted as well, when its `config.json` is in the
 //! root.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
-use serde::Serialize;
 use types::{Attention, Model, Sampler, TextEncoder, Transformer, Vae, Video};
 
 use crate::{
-    Bytes, Error, Result, Source, Tensors,
+    Bytes, Error, Part, Result, Source, Tensors,
     config::{Family, File, latent as own, run, text, vae, wan},
-    manifest,
+    manifest::{self, Manifest},
     names::{Naming, latent},
     source::join,
     tensors::{Recipes, Stored},
     weights::{self, Ema, WeightFiles, Weights},
 };
-
-/// A part of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// The prompt's encoder.
-    TextEncoder,
-    /// What turns a prompt into token ids.
-    Tokenizer,
-    /// The diffusion transformer.
-    Transformer,
-    /// The frame decoder.
-    Vae,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::TextEncoder => "text encoder",
-            Self::Tokenizer => "tokenizer",
-            Self::Transformer => "transformer",
-            Self::Vae => "VAE",
-        })
-    }
-}
 
 /// A model folder. Opening it reads no weights.
 #[derive(Clone, Debug)]
@@ -87,11 +61,11 @@ pub struct Opened<C> {
     pub warnings: Vec<String>,
 }
 
-const TOKENIZERS: [&str; 3] =
+pub(crate) const TOKENIZERS: [&str; 3] =
     ["tokenizer/tokenizer.json", "google/umt5-xxl/tokenizer.json", "tokenizer.json"];
 /// The largest tokenizer read, chosen: Wan's UMT5 takes 17 MB, and parsing takes
 /// several times a file's length.
-const TOKENIZER_BYTES_MAX: usize = 256 << 20;
+pub(crate) const TOKENIZER_BYTES_MAX: usize = 256 << 20;
 const ORIGINAL_VAE: &str = "Wan2.1_VAE.pth";
 /// How the name begins and ends; between stands the element type, as `bf16`.
 const ORIGINAL_TEXT: [&str; 2] = ["models_t5_umt5-xxl-enc-", ".pth"];
@@ -103,7 +77,8 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`Error::NoModel`] if there is none, [`Error::Io`] or [`Error::Json`] if
-    /// a `config.json` in the root cannot be read.
+    /// a `config.json` in the root cannot be read. For a fetched model also
+    /// [`Error::OtherModel`], and everything that [`Checkpoint::model`] reports.
     pub fn open(source: Source, ema: Ema) -> Result<Self> {
         let mut parts = Self {
             transformer: Place::in_folder(&source, "transformer"),
@@ -118,6 +93,7 @@ impl Checkpoint {
         if places.iter().all(|place| place.is_none()) && parts.tokenizer.is_none() {
             return Err(Error::NoModel { source_name: parts.source.display("") });
         }
+        parts.check_digest()?;
         Ok(parts)
     }
 
@@ -137,6 +113,14 @@ impl Checkpoint {
             part.get_or_insert(place);
         }
         let bare = |files| Place { config: None, folder: String::new(), files };
+        if let Source::Fetched(fetched) = &self.source {
+            let parts = [(Part::Vae, &mut self.vae), (Part::TextEncoder, &mut self.text_encoder)];
+            for (part, place) in parts {
+                if fetched.contents().has(part) {
+                    place.get_or_insert_with(|| bare(vec![]));
+                }
+            }
+        }
         if self.vae.is_none() && self.source.has(ORIGINAL_VAE) {
             self.vae = Some(bare(vec![ORIGINAL_VAE.to_owned()]));
         }
@@ -147,6 +131,25 @@ impl Checkpoint {
             self.text_encoder = (!files.is_empty()).then(|| bare(files));
         }
         Ok(())
+    }
+
+    /// Where the files come from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Where the tokenizer is.
+    pub(crate) fn tokenizer_path(&self) -> Option<&str> {
+        self.tokenizer.as_deref()
+    }
+
+    /// The files that are read whole: configurations and tokenizer.
+    pub(crate) fn small_paths(&self) -> impl Iterator<Item = &str> {
+        let places = [&self.transformer, &self.vae, &self.text_encoder];
+        let configs = places.into_iter().flatten().filter_map(|place| place.config.as_deref());
+        let shared = [ROOT_CONFIG].into_iter().chain(run::FILES);
+        let shared = shared.filter(|path| self.source.has(path));
+        configs.chain(shared).chain(self.tokenizer_path())
     }
 
     /// Whether the folder has `part`.
@@ -245,19 +248,35 @@ impl Checkpoint {
     ///
     /// Everything in [`Error`]: nothing is computed with unchecked files.
     pub fn open_transformer(&self, layers: Option<Range<usize>>) -> Result<Opened<Transformer>> {
-        let (config, family, overrides) = self.resolve_transformer()?;
-        let place = self.place(Part::Transformer)?;
-        let whole = manifest::whole_transformer(&config);
-        let needed = match layers {
-            None => whole.clone(),
-            Some(layers) if layers.is_empty() || config.layers < layers.end => {
-                let file = self.source.display(place.config.as_deref().unwrap_or_default());
-                let (start, end) = (layers.start, layers.end);
-                return Err(Error::Layers { file, start, end, layers: config.layers });
-            }
-            Some(layers) => manifest::transformer(&config, layers),
+        let Some(layers) = layers else {
+            return self.open_transformer_tensors(manifest::whole_transformer);
         };
-        let weights = self.weights(place)?;
+        let count = self.transformer()?.layers;
+        if layers.is_empty() || count < layers.end {
+            let place = self.place(Part::Transformer)?;
+            let file = self.source.display(place.config.as_deref().unwrap_or_default());
+            let (start, end) = (layers.start, layers.end);
+            return Err(Error::Layers { file, start, end, layers: count });
+        }
+        self.open_transformer_tensors(|config| manifest::transformer(config, layers))
+    }
+
+    /// The transformer with the tensors of its text projection, checked: what stands
+    /// with the text encoder.
+    ///
+    /// # Errors
+    ///
+    /// Everything in [`Error`]: nothing is computed with unchecked files.
+    pub fn open_text_projection(&self) -> Result<Opened<Transformer>> {
+        self.open_transformer_tensors(manifest::text_projection)
+    }
+
+    fn open_transformer_tensors(
+        &self,
+        needed: impl FnOnce(&Transformer) -> Manifest,
+    ) -> Result<Opened<Transformer>> {
+        let (config, family, overrides) = self.resolve_transformer()?;
+        let weights = self.weights(Part::Transformer)?;
         let naming = Naming::of_transformer(&weights.tensors);
         let mut warnings = Vec::new();
         let recipes = match (&config.attention, naming) {
@@ -268,8 +287,8 @@ impl Checkpoint {
         };
         warnings.extend(latent::describe(&recipes));
         let tensors = Tensors::stored(Stored { part: Part::Transformer, weights, naming, recipes });
-        tensors.check(&needed)?;
-        let surplus = tensors.check_surplus(&whole);
+        tensors.check(&needed(&config))?;
+        let surplus = tensors.check_surplus(&manifest::whole_transformer(&config));
         tolerate(surplus, family != Family::Filmloom, &mut warnings)?;
         Ok(Opened { config, tensors, warnings })
     }
@@ -281,7 +300,7 @@ impl Checkpoint {
     /// Everything in [`Error`]: nothing is computed with unchecked files.
     pub fn open_vae(&self) -> Result<Opened<Vae>> {
         let config = self.vae()?;
-        let weights = self.weights(self.place(Part::Vae)?)?;
+        let weights = self.weights(Part::Vae)?;
         let naming = Naming::of_vae(&weights.tensors, config.res_units);
         let stored = Stored { part: Part::Vae, weights, naming, recipes: Recipes::new() };
         opened(stored, &manifest::vae_decoder(&config), config)
@@ -294,7 +313,7 @@ impl Checkpoint {
     /// Everything in [`Error`]: nothing is computed with unchecked files.
     pub fn open_text_encoder(&self) -> Result<Opened<TextEncoder>> {
         let config = self.text_encoder()?;
-        let weights = self.weights(self.place(Part::TextEncoder)?)?;
+        let weights = self.weights(Part::TextEncoder)?;
         let naming = Naming::of_text_encoder(&weights.tensors);
         let stored = Stored { part: Part::TextEncoder, weights, naming, recipes: Recipes::new() };
         opened(stored, &manifest::text_encoder(&config), config)
@@ -314,11 +333,6 @@ impl Checkpoint {
     /// Where the tokenizer is, as messages name it.
     pub fn tokenizer_name(&self) -> String {
         self.source.display(self.tokenizer.as_deref().unwrap_or_default())
-    }
-
-    /// All tensors in a part's files.
-    pub(crate) fn weights_of(&self, part: Part) -> Result<Weights> {
-        self.weights(self.place(part)?)
     }
 
     fn resolve_transformer(&self) -> Result<(Transformer, Family, run::Overrides)> {
@@ -389,7 +403,12 @@ impl Checkpoint {
         }
     }
 
-    fn weights(&self, place: &Place) -> Result<Weights> {
+    /// All tensors in a part's files.
+    pub(crate) fn weights(&self, part: Part) -> Result<Weights> {
+        let place = self.place(part)?;
+        if let Source::Fetched(fetched) = &self.source {
+            return fetched.weights(part);
+        }
         let files = match place.files.as_slice() {
             [] => WeightFiles::find(&self.source, &place.folder)?,
             [file] => WeightFiles::Torch(file.clone()),

@@ -94,4 +94,13 @@ pub enum Error {
          ask for some of them"
     )]
     Layers { file: String, start: usize, end: usize, layers: usize },
+    /// The list of a fetched model's content contradicts itself.
+    #[error("{model}: no list of a model's content: {problem}: fetch it from another node")]
+    List { model: String, problem: String },
+    /// The list or the configuration of a fetched model is of another one.
+    #[error(
+        "{model}: what was fetched makes the model {found}: fetch list and configuration again, \
+         from another node"
+    )]
+    OtherModel { model: String, found: types::ModelDigest },
 }

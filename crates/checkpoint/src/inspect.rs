@@ -211,7 +211,7 @@ impl Checkpoint {
             report.sizes = sizes;
             report.parameters = manifest::parameters(&manifest);
         }
-        let weights = self.weights_of(report.part)?;
+        let weights = self.weights(report.part)?;
         report.tensors = tensors(&weights);
         for tensor in &report.tensors {
             *report.dtypes.entry(tensor.dtype.clone()).or_default() += 1;

@@ -1,4 +1,5 @@
-//! Where a model's files come from: a folder, the binary itself, or memory.
+//! Where a model's files come from: a folder, the binary itself, memory, or blobs
+//! that were fetched.
 //!
 //! Files are named by paths relative to the model, with `/` between the parts.
 //! A folder's files are mapped, not read, so opening a checkpoint of many
@@ -18,7 +19,7 @@ use std::{
 
 use backend::MappedFile;
 
-use crate::{Error, Result};
+use crate::{Contents, Error, Pinned, Result, fetched::Fetched};
 
 /// Where a model's files come from.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub enum Source {
     Embedded(&'static [(&'static str, &'static [u8])]),
     /// Files in memory, by relative path.
     Memory(Arc<BTreeMap<String, Bytes>>),
+    /// Blobs of a model, or of a stage of it, that came from elsewhere.
+    Fetched(Arc<Fetched>),
 }
 
 /// Shared, immutable bytes: a file or a range of one.
@@ -62,6 +65,16 @@ impl Source {
         Self::Memory(Arc::new(files.collect()))
     }
 
+    /// A model that was fetched, or a part of it: its list, and the blobs of it that
+    /// are used. No other ones are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::List`] if the list contradicts itself.
+    pub fn fetched(contents: Contents, blobs: Pinned) -> Result<Self> {
+        Ok(Self::Fetched(Arc::new(Fetched::new(contents, blobs)?)))
+    }
+
     /// How messages name the file at `path`.
     pub fn display(&self, path: &str) -> String {
         match self {
@@ -69,6 +82,7 @@ impl Source {
             Self::Folder(folder) => folder.join(path).display().to_string(),
             Self::Embedded(_) => format!("<embedded model>/{path}"),
             Self::Memory(_) => format!("<model in memory>/{path}"),
+            Self::Fetched(fetched) => format!("{}/{path}", fetched.contents().name()),
         }
     }
 
@@ -78,6 +92,7 @@ impl Source {
             Self::Folder(folder) => folder.join(path).is_file(),
             Self::Embedded(files) => files.iter().any(|(name, _)| *name == path),
             Self::Memory(files) => files.contains_key(path),
+            Self::Fetched(fetched) => fetched.contents().file(path).is_some(),
         }
     }
 
@@ -96,6 +111,7 @@ impl Source {
                 .map(|(_, bytes)| Bytes::from(*bytes))
                 .ok_or_else(absent),
             Self::Memory(files) => files.get(path).cloned().ok_or_else(absent),
+            Self::Fetched(fetched) => fetched.read(path),
         };
         found.map_err(|cause| Error::Io { file: self.display(path), cause })
     }
@@ -138,13 +154,18 @@ impl Source {
                 files.iter().filter_map(|(path, _)| child(folder, path)).collect()
             }
             Self::Memory(files) => files.keys().filter_map(|path| child(folder, path)).collect(),
+            Self::Fetched(fetched) => {
+                let files = fetched.contents().files.iter();
+                files.filter_map(|file| child(folder, &file.path)).collect()
+            }
         };
         names.sort();
         names
     }
 }
 
-fn map(path: &Path) -> std::io::Result<Bytes> {
+/// Maps the file at `path`.
+pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
     let file = MappedFile::open(path)?;
     let range = 0..file.len();
     Ok(Bytes { owner: Owner::Mapped(Arc::new(file)), range })

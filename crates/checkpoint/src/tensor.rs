@@ -43,6 +43,11 @@ impl Dtype {
         }
     }
 
+    /// The element type of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::Bf16, Self::F64].into_iter().find(|dtype| dtype.name() == name)
+    }
+
     /// The name that safetensors files use.
     pub fn name(self) -> &'static str {
         match self {
@@ -127,6 +132,14 @@ mod tests {
             assert_eq!(tensor.to_f32(), [1.0 + 1.0 / 256.0], "{dtype:?}");
             assert_eq!(tensor.to_bf16_bits(), [0x3f80], "{dtype:?}");
         }
+    }
+
+    #[test]
+    fn dtypes_are_found_by_the_names_that_they_have() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64] {
+            assert_eq!(Dtype::named(dtype.name()), Some(dtype));
+        }
+        assert_eq!(Dtype::named("bf16"), None);
     }
 
     #[test]

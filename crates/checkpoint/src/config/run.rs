@@ -26,6 +26,8 @@ use crate::{Error, Result, Source};
 
 /// Optional file in a model's root.
 pub(crate) const FILMLOOM: &str = "filmloom.json";
+/// Files besides the parts' own that say how a model is run.
+pub(crate) const FILES: [&str; 3] = [MODEL_INDEX, SCHEDULER, FILMLOOM];
 const MODEL_INDEX: &str = "model_index.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 

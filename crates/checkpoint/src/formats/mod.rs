@@ -101,7 +101,7 @@ impl StoredDtype {
 
 /// Checks a tensor's name and number of axes; the problem is the end of a
 /// sentence about the file.
-fn check_bounds(tensor: &str, axes: usize) -> Result<(), String> {
+pub(crate) fn check_bounds(tensor: &str, axes: usize) -> Result<(), String> {
     if NAME_BYTES_MAX < tensor.len() {
         return Err(format!("names a tensor in {} bytes", tensor.len()));
     }
