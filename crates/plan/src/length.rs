@@ -84,6 +84,27 @@ pub enum Error {
 }
 
 impl Rate {
+    /// The first chunk of a video that begins at `seconds` or later, and when it
+    /// does; `None` if none does before the video ends. What is asked for at a time
+    /// takes effect with it.
+    pub fn chunk_from(&self, seconds: f64, length: &Length) -> Option<(u32, f64)> {
+        let begins = |chunk| self.first_picture(chunk) as f64 / f64::from(self.fps);
+        // A time that names a chunk's first picture exactly must not miss it by a
+        // rounding error.
+        let chunk = (1..length.chunks).find(|&chunk| seconds <= begins(chunk) + 1e-6)?;
+        let is_shown = self.first_picture(chunk) < length.pictures;
+        is_shown.then(|| (chunk, begins(chunk)))
+    }
+
+    /// Index of a chunk's first picture.
+    fn first_picture(&self, chunk: u32) -> u64 {
+        let frames = u64::from(chunk) * self.chunk_frames.unwrap_or(0) as u64;
+        match frames.checked_sub(1) {
+            Some(after_the_first) => 1 + after_the_first * self.pictures_per_frame as u64,
+            None => 0,
+        }
+    }
+
     /// The length of a video of `seconds` seconds.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! every machine. The executor follows what it is handed.
 //!
 //! - [`chunk`]: which of a chunk's runs can be submitted, and what follows them.
+//! - [`cluster`]: who is here, what stands where, which job runs.
 //! - [`passes`]: the list of passes that turns noise into a finished chunk.
 //! - [`slots`]: which preallocated cache slot holds which chunk's page.
 //! - [`length`]: seconds to pictures, frames and chunks.
@@ -16,6 +17,7 @@
 //! - [`units`]: byte counts as people read them.
 
 pub mod chunk;
+pub mod cluster;
 pub mod length;
 pub mod memory;
 pub mod passes;

@@ -82,6 +82,7 @@ mod problem;
 mod search;
 mod split;
 mod text;
+mod work;
 
 use std::{num::NonZeroU32, ops::Range};
 
@@ -90,6 +91,7 @@ pub use explain::{Explanation, LeftOut, OneNode, POOL_GAIN_MIN, Reason, Verdict}
 pub use links::{Link, Links};
 pub use predict::{Bottleneck, Misplaced, Prediction, WorkerMemory, predict};
 pub use search::{EXACT_WORKERS_MAX, Method, plan, plan_with};
+pub use work::{JobShape, Wire, WorkError};
 
 use crate::passes::ChunkPasses;
 
@@ -129,7 +131,7 @@ pub enum Classes {
     Mixed,
 }
 
-/// What a model and a job's shape ask of workers.
+/// What a model and a job's shape ask of workers; [`Work::of`] counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Layers of the transformer.
@@ -160,21 +162,21 @@ pub struct Runs {
 /// Bytes that a model's parts hold in the memory of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// A layer's weights.
+    /// A layer's weights, and what setting a prompt holds of it for a moment.
     pub layer_bytes: u64,
     /// A layer's window cache, cross-attention and other state, of each job.
     pub layer_job_bytes: u64,
-    /// What only the first stage holds: the embedding.
+    /// What only the first stage holds: the embedding, frames on their way in.
     pub first_stage_bytes: u64,
-    /// What only the last stage holds: the head.
+    /// What only the last stage holds: the head, velocities on their way out.
     pub last_stage_bytes: u64,
     /// What every stage holds beside its layers: activations of a run.
     pub stage_bytes: u64,
     /// The text side.
     pub text_bytes: u64,
-    /// The decoder's weights and activations.
+    /// The decoder's weights, and what decoding holds for a moment.
     pub decoder_bytes: u64,
-    /// The decoder's causal cache, of each job.
+    /// The decoder's causal cache, buffers and finished chunks, of each job.
     pub decoder_job_bytes: u64,
 }
 

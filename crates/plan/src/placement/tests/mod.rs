@@ -4,6 +4,7 @@ mod errors;
 mod explained;
 mod predicted;
 mod searched;
+mod work;
 
 use std::num::NonZeroU32;
 

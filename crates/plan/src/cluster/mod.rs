@@ -1,0 +1,219 @@
+//! What a cluster does: who is here, what stands where, which job runs.
+//!
+//! A [`Cluster`] takes what happens (`handle_*`, with the time since some start)
+//! and gives back what is to be done ([`Cluster::poll_command`]). It opens no
+//! socket and reads no clock, so that a thousand workers and ten thousand jobs
+//! are a test.
+//!
+//! ```text
+//!  session ─▶ member ─▶ profiled ┐
+//!  session ─▶ member ─▶ profiled ┼─▶ pipeline: plan ─▶ assign ─▶ all ready
+//!  session ─▶ member ─▶ profiled ┘                                  │
+//!                                                                   ▼
+//!  created ─▶ queued ─▶ placing ─▶ encoding ─▶ opening ─▶ running ─▶ closing ─▶ ended
+//!               ▲                                            │
+//!               └──────── a member is lost: again, ──────────┘
+//!                          in a higher epoch
+//! ```
+//!
+//! - [`members`]: identities, lives, what each offers and how fast it is.
+//! - [`pipeline`]: which members hold what, until another plan is better.
+//! - [`job`]: one job from the queue to its end.
+//! - [`queue`]: which job is next.
+//! - [`command`]: what is asked of the shell around.
+//!
+//! What members and jobs report is taken in `member_events` and `job_events`; both
+//! end in `advance`, which does whatever can be done then.
+//!
+//! A job that loses a stage is made again from its first chunk: the same noise gives
+//! the same bits, so chunks that are in the log already are only compared. Decoding
+//! follows the log and not the stages: one that loses its decoder is made on, and
+//! decoded from its first chunk when there is another.
+//!
+//! A coordinator that begins again is told what the one before it had written down
+//! ([`Cluster::restore_member`], [`Cluster::restore`]). Jobs that were not through
+//! are made again in a higher epoch; what members still hold of the lower one is
+//! closed when they say so ([`Cluster::handle_held`]).
+//!
+//! Invariants:
+//!
+//! - At most one life of a node is here, and only members that are here get commands.
+//! - A job is open under one epoch, which grows with every placement.
+//! - A stage is opened before a message for it can come: the lead is opened last.
+//! - At most `jobs_max` jobs are placed. A place is free again only when every
+//!   member that lives has confirmed that it closed the job.
+//! - A pipeline changes only when no job is on it.
+//! - An event costs time by the jobs that are placed and the members of the
+//!   pipeline, not by the jobs that wait; but for one that plans, which comes at most
+//!   once in the time that members take to settle (`bench_cluster` measures both).
+//!
+//! Limits: `queue_max` jobs wait, and those that are made again. Commands are to be
+//! drained after every event. Jobs that ended, and members that are gone, are listed
+//! until they are forgotten.
+
+mod advance;
+mod candidates;
+pub mod command;
+mod faults;
+pub mod job;
+mod job_events;
+mod member_events;
+pub mod members;
+pub mod pipeline;
+mod planned;
+pub mod queue;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use types::{Incarnation, JobId, NodeId};
+
+pub use command::Command;
+pub use job::{Job, JobSpec, Outcome, Progress, Stages};
+pub use members::{Boot, Member, Offer, Presence, SessionRefused};
+pub use pipeline::{Duty, Pipeline};
+pub use queue::QueueFull;
+
+use crate::placement::{Link, Work};
+
+/// What a cluster is run with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The model's work, at its own size of pictures: pipelines are planned for it.
+    pub work: Work,
+    /// Jobs that may be placed at once.
+    pub jobs_max: NonZeroU32,
+    /// Jobs that may wait.
+    pub queue_max: usize,
+    /// How long members must stay as they are before a pipeline is planned.
+    pub settle: Duration,
+    /// How long a lost member may take to come back.
+    pub grace: Duration,
+    /// Placements of a job, before it counts as the cause of its failures.
+    pub attempts_max: u32,
+    /// Chunks of a job that may be at the decoder at once.
+    pub decoding_max: u32,
+    /// The link assumed between two members until theirs is measured.
+    pub assumed_link: Link,
+}
+
+/// A cluster's state.
+#[derive(Debug)]
+pub struct Cluster {
+    policy: Policy,
+    members: members::Members,
+    pipeline: Pipeline,
+    jobs: BTreeMap<JobId, Job>,
+    /// Jobs that have a place: from the queue until nothing is held of them.
+    placed: BTreeSet<JobId>,
+    queue: queue::Queue,
+    commands: VecDeque<Command>,
+}
+
+impl Cluster {
+    /// Nobody is here.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            members: members::Members::default(),
+            pipeline: Pipeline::default(),
+            jobs: BTreeMap::new(),
+            placed: BTreeSet::new(),
+            queue: queue::Queue::default(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// A member that a coordinator before this one knew in this life.
+    pub fn restore_member(&mut self, node: NodeId, incarnation: Incarnation, boot: Boot) {
+        self.members.restore(node, incarnation, boot);
+    }
+
+    /// A job that a coordinator before this one had, in the order in which they came.
+    /// What was not all in the log is made again from its first chunk, in an epoch
+    /// above the one it had; else only its pictures are.
+    pub fn restore(&mut self, job: JobId, spec: JobSpec, progress: Progress) {
+        let (priority, user) = (spec.priority, spec.user);
+        let restored = Job::restored(spec, progress);
+        if restored.holds_place() {
+            self.placed.insert(job);
+        } else if restored.outcome().is_none() {
+            match progress.epoch.0 {
+                0 => self.queue.push(job, priority, user),
+                _ => self.queue.push_again(job, priority, user),
+            }
+        }
+        self.jobs.insert(job, restored);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        for node in self.members.end_lost(now, self.policy.grace) {
+            self.lose(now, node);
+        }
+        self.advance(now);
+    }
+
+    /// What is to be done next.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When time itself is the next event.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let lost = self.members.next_end(self.policy.grace);
+        let plan = self.pipeline.due(self.policy.settle);
+        [lost, plan].into_iter().flatten().min()
+    }
+
+    /// What it is run with.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Who was ever here and was not forgotten.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter()
+    }
+
+    /// What stands where.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// A job.
+    pub fn job(&self, job: JobId) -> Option<&Job> {
+        self.jobs.get(&job)
+    }
+
+    /// Jobs ahead of this one, if it waits.
+    pub fn position(&self, job: JobId) -> Option<usize> {
+        self.queue.position(job)
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Jobs that have a place, of which there are [`Policy::jobs_max`].
+    pub fn placed(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// Seconds until a job that waits begins, as far as one can tell; `None` if
+    /// nothing is placed.
+    pub fn estimated_wait_seconds(&self, job: JobId) -> Option<f64> {
+        let prediction = &self.pipeline.plan()?.prediction;
+        let before = self.placed.iter().copied().chain(self.queue.ahead(job));
+        let before = before.filter_map(|job| self.jobs.get(&job));
+        let chunks: u64 = before.map(|job| u64::from(job.chunks_left())).sum();
+        Some(chunks as f64 * prediction.seconds_per_chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests;
