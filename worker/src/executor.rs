@@ -47,6 +47,21 @@ struct Held<B: Backend> {
     epoch: Epoch,
     job: Job<B>,
     lead: Option<Lead<B>>,
+    /// What later chunks are made under, in their order.
+    contexts: VecDeque<Context>,
+    /// Clean frames that are not known to be durable, by chunk.
+    clean: BTreeMap<u32, Vec<f32>>,
+}
+
+/// What a prompt became, for the passes of a job from a chunk on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// The first chunk that is made under it.
+    pub from_chunk: u32,
+    /// The branch it is for.
+    pub branch: Branch,
+    /// Its rows `[text_len, dim]`.
+    pub values: Vec<f32>,
 }
 
 /// What a job is, for every stage that holds it.
@@ -134,34 +149,26 @@ impl<B: Backend> Executor<B> {
         self.jobs.values().map(|held| held.job.cache_bytes()).sum()
     }
 
-    /// Opens a job. The holder of the first layer leads it. `contexts` are the
-    /// prompts' rows `[text_len, dim]` of the branches that its passes run under.
+    /// Opens a job. The holder of the first layer leads it. `contexts` are in the
+    /// order of their chunks; every branch that passes run under has one from chunk
+    /// 0 on.
     ///
     /// # Errors
     ///
     /// [`OpenError::Refused`] if it is open already; [`OpenError::Model`] if the
     /// device has no room, or the window or a context is not the model's.
-    pub fn open(
-        &mut self,
-        opening: &Opening,
-        contexts: &[(Branch, Vec<f32>)],
-    ) -> Result<(), OpenError> {
+    pub fn open(&mut self, opening: &Opening, contexts: Vec<Context>) -> Result<(), OpenError> {
         let Fence { job: id, epoch } = opening.fence;
         if self.jobs.contains_key(&id) {
             return Err(Refused::Open { job: id }.into());
         }
-        let (backend, config) = (self.stage.backend(), self.stage.config());
         let mut job = self.stage.open(opening.grid, opening.uncommitted_chunks_max)?;
-        for (branch, values) in contexts {
-            let dtype = backend.class().activation();
-            let (rows, columns) = (config.text_len, config.dim);
-            if values.len() != rows * columns {
-                let (expected, found) = (vec![rows * columns], vec![values.len()]);
-                return Err(Error::Shape { what: "values of a context", expected, found }.into());
-            }
-            let context = backend.upload(rows, columns, values, dtype).map_err(Error::from)?;
-            self.stage.set_context(&mut job, *branch, &context)?;
+        let mut contexts = VecDeque::from(contexts);
+        let expected = self.stage.config().text_len * self.stage.config().dim;
+        for context in &contexts {
+            check_len("values of a context", expected, context.values.len())?;
         }
+        take_contexts(&self.stage, &mut job, &mut contexts, 0)?;
         let lead = (self.stage.range().start == 0).then(|| {
             let Opening { seed, chunks, uncommitted_chunks_max, .. } = *opening;
             Lead::new(seed, opening.sampler.clone(), chunks, uncommitted_chunks_max)
@@ -169,7 +176,8 @@ impl<B: Backend> Executor<B> {
         if lead.is_some() {
             self.turns.push_back(id);
         }
-        self.jobs.insert(id, Held { epoch, job, lead });
+        let clean = BTreeMap::new();
+        self.jobs.insert(id, Held { epoch, job, lead, contexts, clean });
         Ok(())
     }
 
@@ -192,11 +200,32 @@ impl<B: Backend> Executor<B> {
     /// [`Refused`] if the job is not open under this epoch.
     pub fn handle_durable(&mut self, fence: Fence, chunk: u32) -> Result<(), Refused> {
         self.check(fence)?;
-        let held = self.jobs.get_mut(&fence.job);
-        if let Some(lead) = held.and_then(|held| held.lead.as_mut()) {
+        let Some(held) = self.jobs.get_mut(&fence.job) else { return Ok(()) };
+        held.clean.retain(|&waiting, _| chunk < waiting);
+        if let Some(lead) = &mut held.lead {
             lead.handle_durable(chunk);
         }
         Ok(())
+    }
+
+    /// Whoever keeps the log has forgotten what was on its way: clean frames that
+    /// are not known to be durable go out again.
+    pub fn handle_log_restarted(&mut self) {
+        for (&job, held) in &self.jobs {
+            let fence = Fence { job, epoch: held.epoch };
+            let again = held.clean.iter().map(|(&chunk, values)| {
+                let values = values.clone();
+                Outgoing::Clean { fence, chunk, values }
+            });
+            self.outgoing.extend(again);
+        }
+    }
+
+    /// The chunk in generation of every job.
+    pub fn progress(&self) -> impl Iterator<Item = (Fence, u32)> {
+        self.jobs
+            .iter()
+            .map(|(&job, held)| (Fence { job, epoch: held.epoch }, held.job.slots().committed()))
     }
 
     /// Does what a message asks for: at most one run.
@@ -285,7 +314,7 @@ impl<B: Backend> Executor<B> {
     /// Begins a run of a lead, if it has one now.
     fn begin(&mut self, fence: Fence) -> Result<bool, Error> {
         let Self { stage, scratch, jobs, .. } = self;
-        let Some(Held { job, lead: Some(lead), .. }) = jobs.get_mut(&fence.job) else {
+        let Some(Held { job, lead: Some(lead), contexts, .. }) = jobs.get_mut(&fence.job) else {
             return Ok(false);
         };
         let grid = job.grid();
@@ -293,6 +322,7 @@ impl<B: Backend> Executor<B> {
             return Ok(false);
         };
         let Some(frames) = lead.frames() else { return Ok(false) };
+        take_contexts(stage, job, contexts, pass.chunk)?;
         let output = stage.submit(job, scratch, &pass, Input::Frames(frames))?;
         if pass.kind == PassKind::Commit {
             lead.handle_commit(stage.backend(), &pass)?;
@@ -308,6 +338,7 @@ impl<B: Backend> Executor<B> {
         let (rows, columns) = (held.job.grid().tokens(), stage.config().dim);
         check_len("values of a hidden state", rows * columns, values.len())?;
         let hidden = stage.backend().upload(rows, columns, values, Dtype::F32)?;
+        take_contexts(stage, &mut held.job, &mut held.contexts, pass.chunk)?;
         let output = stage.submit(&mut held.job, scratch, pass, Input::Hidden(hidden))?;
         self.pass_on(fence, pass, output)
     }
@@ -358,7 +389,7 @@ impl<B: Backend> Executor<B> {
         velocity: B::Tensor,
     ) -> Result<(), Error> {
         let backend = self.stage.backend();
-        let Some(Held { lead: Some(lead), .. }) = self.jobs.get_mut(&fence.job) else {
+        let Some(Held { lead: Some(lead), clean: kept, .. }) = self.jobs.get_mut(&fence.job) else {
             let problem = "a velocity came to a worker that does not lead its job".to_owned();
             return Err(Error::Pass { problem });
         };
@@ -368,6 +399,7 @@ impl<B: Backend> Executor<B> {
             if !values.iter().all(|value| value.is_finite()) {
                 return Err(Error::NotFinite { chunk, class: backend.class().name() });
             }
+            kept.insert(chunk, values.clone());
             self.outgoing.push_back(Outgoing::Clean { fence, chunk, values });
         }
         Ok(())
@@ -392,6 +424,22 @@ impl Outgoing {
             Self::Clean { fence, .. } | Self::Failed { fence, .. } => *fence,
         }
     }
+}
+
+/// Sets the contexts that a chunk is made under.
+fn take_contexts<B: Backend>(
+    stage: &Stage<B>,
+    job: &mut Job<B>,
+    contexts: &mut VecDeque<Context>,
+    chunk: u32,
+) -> Result<(), Error> {
+    let (backend, config) = (stage.backend(), stage.config());
+    while let Some(context) = contexts.pop_front_if(|context| context.from_chunk <= chunk) {
+        let dtype = backend.class().activation();
+        let values = backend.upload(config.text_len, config.dim, &context.values, dtype)?;
+        stage.set_context(job, context.branch, &values)?;
+    }
+    Ok(())
 }
 
 fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {

@@ -12,15 +12,31 @@
 //! - [`lead`]: what the holder of the first stage does for a job: noise, steps,
 //!   the next chunk.
 //! - [`message`]: what crosses from one worker to another.
+//! - [`profile`]: how fast this worker is with a model.
+//! - [`device`]: the thread that owns the tensors: executor, text side, decoder.
+//! - [`service`]: the process: joins, listens, serves the coordinator's session.
 //!
-//! Nothing here opens a socket or waits: whoever owns an executor carries its
-//! messages. They may come at any time and from any job in between; only the
-//! order of the messages from one worker to another must be kept, and that makes
-//! a video's bits those of one process.
+//! The first three open no socket and wait for nothing: whoever owns an executor
+//! carries its messages. They may come at any time and from any job in between;
+//! only the order of the messages from one worker to another must be kept, and
+//! that makes a video's bits those of one process.
 
+mod decoding;
+pub mod device;
+mod error;
 pub mod executor;
+mod join;
 pub mod lead;
 pub mod message;
+mod openings;
+pub mod profile;
+mod routes;
+pub mod service;
+mod session;
+mod wire;
 
-pub use executor::{Executor, Opening, Refused};
+pub use error::Error;
+pub use executor::{Context, Executor, Opening, Refused};
 pub use message::{Message, Outgoing};
+pub use openings::{ContextUse, Order};
+pub use service::{Config, Roles, run};

@@ -14,7 +14,7 @@ use checkpoint::{Checkpoint, Ema, Source};
 use model::{Engine, Request, sampler::Noise, transformer::Stage};
 use plan::passes::{StepCounts, with_steps};
 use types::{Branch, Epoch, Fence, JobId, Pass, PassKind, Sampler, TokenGrid};
-use worker::{Executor, Message, Opening, Outgoing, Refused};
+use worker::{Context, Executor, Message, Opening, Outgoing, Refused};
 
 const CHUNKS: u32 = 10;
 const SPLITS: [&[usize]; 4] = [&[8], &[3, 8], &[1, 5, 8], &[2, 3, 7, 8]];
@@ -227,12 +227,13 @@ impl Model {
         (0..CHUNKS).map(|_| making.next_chunk(&mut |_| ()).unwrap().x0).collect()
     }
 
-    fn contexts(&self, film: &Film) -> Vec<(Branch, Vec<f32>)> {
+    fn contexts(&self, film: &Film) -> Vec<Context> {
         let prompt = self.engine.prompt(film.prompt).unwrap();
         let rows = |context| self.cpu.download(&context).unwrap();
+        let context = |branch, values| Context { from_chunk: 0, branch, values };
         vec![
-            (Branch::Conditional, rows(self.engine.encode(&prompt).unwrap())),
-            (Branch::Unconditional, rows(self.engine.encode_nothing().unwrap())),
+            context(Branch::Conditional, rows(self.engine.text().encode(&prompt).unwrap())),
+            context(Branch::Unconditional, rows(self.engine.text().encode_nothing().unwrap())),
         ]
     }
 }
@@ -285,7 +286,9 @@ impl Cluster {
             chunks: CHUNKS,
         };
         let contexts = model.contexts(film);
-        self.executors.iter_mut().for_each(|executor| executor.open(&opening, &contexts).unwrap());
+        self.executors
+            .iter_mut()
+            .for_each(|executor| executor.open(&opening, contexts.clone()).unwrap());
     }
 
     fn run(&mut self) {

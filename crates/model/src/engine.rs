@@ -15,8 +15,8 @@ use types::{Branch, Model, TokenGrid, Transformer, Vae};
 use crate::{
     Error, Event,
     sampler::{Noise, Sampler},
-    text::{Encoder, Tokenizer, Tokens, clean_prompt},
-    transformer::{Stage, TextProjection},
+    text::{Contexts, Prompt},
+    transformer::Stage,
     vae::{Decoder, Pictures, Stream},
 };
 
@@ -26,24 +26,10 @@ pub struct Engine<B: Backend> {
     backend: Arc<B>,
     model: Model,
     vae: Vae,
-    tokenizer: Tokenizer,
-    text: Encoder<B>,
-    projection: TextProjection<B>,
+    text: Contexts<B>,
     stage: Stage<B>,
     decoder: Decoder<B>,
     warnings: Vec<String>,
-}
-
-/// A cleaned, tokenised prompt.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// The cleaned text.
-    pub text: String,
-    /// Words that the model does not know, as the user wrote them.
-    pub unknown_words: Vec<String>,
-    /// Tokens over the model's text length, which are dropped.
-    pub dropped_tokens: usize,
-    tokens: Tokens,
 }
 
 /// What a film is to be.
@@ -115,25 +101,19 @@ impl<B: Backend> Engine<B> {
     /// device has no room.
     pub fn load(backend: Arc<B>, checkpoint: &Checkpoint) -> Result<Self, Error> {
         let model = checkpoint.model()?;
-        let text = checkpoint.open_text_encoder()?;
+        let text = Contexts::load(Arc::clone(&backend), checkpoint)?;
         let transformer = checkpoint.open_transformer(None)?;
         let vae = checkpoint.open_vae()?;
-        let tokenizer = Tokenizer::new(
-            &checkpoint.tokenizer_name(),
-            &checkpoint.tokenizer()?,
-            transformer.config.text_len,
-            text.config.vocabulary,
-        )?;
         let path = match plan::path::absorbs(&model) {
             true => MlaPath::Absorb,
             false => MlaPath::Rebuild,
         };
         let layers = 0..transformer.config.layers;
-        let assumed = checkpoint.assumed()?.into_iter().collect();
-        let warnings = [assumed, text.warnings, transformer.warnings, vae.warnings].concat();
+        let assumed: Vec<_> = checkpoint.assumed()?.into_iter().collect();
+        let warnings =
+            [assumed.as_slice(), text.warnings(), &transformer.warnings, &vae.warnings].concat();
         Ok(Self {
-            text: Encoder::load(Arc::clone(&backend), text.config, &text.tensors)?,
-            projection: TextProjection::load(&*backend, &transformer.config, &transformer.tensors)?,
+            text,
             stage: Stage::load(
                 Arc::clone(&backend),
                 transformer.config,
@@ -143,7 +123,6 @@ impl<B: Backend> Engine<B> {
             )?,
             decoder: Decoder::load(&*backend, &vae.tensors, &vae.config)?,
             vae: vae.config,
-            tokenizer,
             model,
             backend,
             warnings,
@@ -170,34 +149,18 @@ impl<B: Backend> Engine<B> {
         &self.warnings
     }
 
+    /// The text side.
+    pub fn text(&self) -> &Contexts<B> {
+        &self.text
+    }
+
     /// Cleans and tokenises a prompt.
     ///
     /// # Errors
     ///
     /// [`Error::Text`] if nothing is left of it.
     pub fn prompt(&self, text: &str) -> Result<Prompt, Error> {
-        let text = clean_prompt(text)?;
-        let tokens = self.tokenizer.tokens(&text)?;
-        let Tokens { dropped: dropped_tokens, unknown: unknown_words, .. } = tokens.clone();
-        Ok(Prompt { text, unknown_words, dropped_tokens, tokens })
-    }
-
-    /// What the transformer attends to for a prompt, `[text_len, dim]`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Backend`] if the device has no room or failed.
-    pub fn encode(&self, prompt: &Prompt) -> Result<B::Tensor, Error> {
-        self.context(&prompt.tokens)
-    }
-
-    /// What the unconditional branch of guided passes attends to.
-    ///
-    /// # Errors
-    ///
-    /// As [`Engine::encode`].
-    pub fn encode_nothing(&self) -> Result<B::Tensor, Error> {
-        self.context(&self.tokenizer.tokens("")?)
+        self.text.prompt(text)
     }
 
     /// Starts a film.
@@ -210,10 +173,14 @@ impl<B: Backend> Engine<B> {
         let Request { width, height, frames, .. } = *request;
         let size = size(self.stage.config(), &self.vae, width, height, frames)?;
         let mut job = self.stage.open(size.grid, 0)?;
-        let context = self.context(&request.prompt.tokens)?;
+        let context = self.text.encode(&request.prompt)?;
         self.stage.set_context(&mut job, Branch::Conditional, &context)?;
         if guided(&request.sampler)? {
-            self.stage.set_context(&mut job, Branch::Unconditional, &self.encode_nothing()?)?;
+            self.stage.set_context(
+                &mut job,
+                Branch::Unconditional,
+                &self.text.encode_nothing()?,
+            )?;
         }
         Ok(Film {
             engine: self,
@@ -224,11 +191,6 @@ impl<B: Backend> Engine<B> {
             clean: VecDeque::new(),
             size,
         })
-    }
-
-    /// What the transformer attends to for a prompt.
-    fn context(&self, tokens: &Tokens) -> Result<B::Tensor, Error> {
-        self.projection.context(&*self.backend, &self.text.rows_for_prompt(tokens)?)
     }
 }
 
@@ -301,7 +263,7 @@ impl<'a, B: Backend> Film<'a, B> {
     ///
     /// [`Error::Backend`] if the device has no room or failed.
     pub fn switch_prompt(&mut self, prompt: &Prompt, history: History) -> Result<(), Error> {
-        let context = self.engine.context(&prompt.tokens)?;
+        let context = self.engine.text.encode(prompt)?;
         self.engine.stage.set_context(self.sampler.job_mut(), Branch::Conditional, &context)?;
         if history == History::Recache {
             let clean = &self.clean;

@@ -19,6 +19,7 @@ pub mod text;
 pub mod transformer;
 pub mod vae;
 
-pub use engine::{Chunk, Engine, Film, History, Prompt, Request};
+pub use engine::{Chunk, Engine, Film, History, Request};
 pub use error::Error;
 pub use event::Event;
+pub use text::Prompt;

@@ -76,7 +76,7 @@ impl Output for Folder {
     }
 
     fn push(&mut self, picture: &Picture<'_>) -> Result<(), Failure> {
-        let png = encode(picture)?;
+        let png = png(picture)?;
         self.write(&png)?;
         self.pictures += 1;
         self.bytes += png.len() as u64;
@@ -124,7 +124,12 @@ fn is_numbered(name: &OsString) -> bool {
     6 <= digits.len() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn encode(picture: &Picture<'_>) -> Result<Vec<u8>, Error> {
+/// A picture as a PNG file, the same bytes that a folder of pictures has.
+///
+/// # Errors
+///
+/// [`Error::Encoder`] if it cannot be encoded.
+pub fn png(picture: &Picture<'_>) -> Result<Vec<u8>, Error> {
     let failed = |error: png::EncodingError| Error::Encoder {
         format: Format::PngFolder,
         message: error.to_string(),

@@ -50,6 +50,7 @@ mod yuv;
 mod test_support;
 
 pub use error::Error;
+pub use folder::png;
 pub use format::Format;
 pub use mp4::{Fragment, Fragmented, Fragmenter, Position};
 pub use part_file::PartFile;

@@ -8,6 +8,7 @@
 //!
 //! - [`clean()`] and [`clean_prompt`]: what Wan does to a prompt before anything else.
 //! - [`Tokenizer`]: the model's own `tokenizer.json`, cut and padded to the text length.
+//! - [`Contexts`]: all of it, with the transformer's projection of the rows.
 //! - [`Encoder`]: UMT5, with a table of relative positions in every layer.
 //!
 //! Wan's convention: rows after the prompt are exactly zero, and the
@@ -17,12 +18,14 @@
 mod clean;
 #[cfg(test)]
 mod clean_tests;
+mod contexts;
 mod encoder;
 mod mojibake;
 mod positions;
 mod tokenizer;
 
 pub use clean::{clean, clean_prompt};
+pub use contexts::{Contexts, Prompt};
 pub use encoder::Encoder;
 pub use tokenizer::{Tokenizer, Tokens};
 

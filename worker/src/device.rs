@@ -1,0 +1,467 @@
+//! The thread that owns the tensors.
+//!
+//! ```text
+//!  tasks ─▶ inbox ─▶ device thread: executor, text side, decoder ─▶ outlet
+//! ```
+//!
+//! It takes what has come before it begins anything of its own, so that runs on
+//! their way go before new ones; a chunk is decoded when there is no run, or when
+//! it has waited for a few of them.
+//!
+//! Invariants: nothing else touches a tensor, and this thread waits for nothing but
+//! its inbox. At most [`MESSAGES_MAX`] messages wait there: each holds a permit.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use backend::{Backend, MlaPath};
+use checkpoint::Checkpoint;
+use model::{text::Contexts, transformer::Stage};
+use plan::{cluster::Duty, placement::Speed};
+use proto::data::{Kind, Message as Sent};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use types::{Branch, Fence, TokenGrid};
+
+use crate::{
+    Executor, Outgoing,
+    decoding::{Decodings, Frames},
+    message::Message,
+    openings::{Openings, Order},
+    profile::{self, Roles},
+    wire,
+};
+
+/// Messages that may wait for the device.
+pub const MESSAGES_MAX: usize = 64;
+/// Runs that may go before a chunk that waits to be decoded.
+const DECODE_AFTER_RUNS: u32 = 8;
+
+/// Something for the device to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Hold this and nothing else.
+    Load {
+        /// What.
+        duty: Duty,
+        /// Tokens of most chunks.
+        grid: TokenGrid,
+        /// What it took, or why it cannot be.
+        reply: oneshot::Sender<Result<Duration, String>>,
+    },
+    /// Time the model.
+    Profile {
+        /// Tokens of a chunk.
+        grid: TokenGrid,
+        /// What to time besides layers.
+        roles: Roles,
+        /// The times.
+        reply: oneshot::Sender<Result<Speed, String>>,
+    },
+    /// Encode a job's prompts; the rows go to the coordinator.
+    Encode {
+        /// The job.
+        fence: Fence,
+        /// The prompts.
+        prompts: Vec<String>,
+        /// Whether the rows of no prompt are needed too.
+        unconditional: bool,
+    },
+    /// Open a job, once its contexts are there.
+    Open {
+        /// The job.
+        order: Order,
+        /// Why it is not open.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Close a job, whether it is open or not.
+    Close {
+        /// The job.
+        fence: Fence,
+        /// Done.
+        reply: oneshot::Sender<()>,
+    },
+    /// A message came from another node; it may wait as long as it has a permit.
+    Message(Sent, OwnedSemaphorePermit),
+    /// The coordinator has started again.
+    LogRestarted,
+}
+
+/// Where the device is, for everyone to read.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<Report>>);
+
+impl Shared {
+    /// Where the device is.
+    pub fn read(&self) -> Report {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self, report: Report) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
+
+/// Where the device is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The chunk in generation of every open job.
+    pub progress: Vec<(Fence, u32)>,
+    /// What was done since the beginning.
+    pub counters: Counters,
+}
+
+/// What was done since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Runs and steps.
+    pub runs: u64,
+    /// Time in runs and steps.
+    pub compute: Duration,
+    /// Time without anything to do.
+    pub wait: Duration,
+    /// Time in decoding.
+    pub decode: Duration,
+    /// Time in encoding text.
+    pub text: Duration,
+}
+
+/// Where what the device gives goes.
+pub trait Outlet: Send + 'static {
+    /// To another worker, or to the coordinator.
+    fn send(&self, to: To, message: Sent);
+    /// A job cannot go on here.
+    fn failed(&self, fence: Fence, problem: String);
+}
+
+/// Who is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Holder of the layers behind these.
+    Next,
+    /// Holder of layer 0.
+    Lead,
+    /// The coordinator.
+    Coordinator,
+}
+
+/// Starts a device's thread. It ends when the sender is dropped.
+///
+/// # Errors
+///
+/// The system's, if it has no thread left.
+pub fn start<B: Backend>(
+    backend: Arc<B>,
+    checkpoint: Checkpoint,
+    outlet: impl Outlet,
+    shared: Shared,
+) -> std::io::Result<mpsc::UnboundedSender<Task>> {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    let device = Device {
+        backend,
+        checkpoint,
+        outlet,
+        inbox,
+        executor: None,
+        text: None,
+        decodings: None,
+        openings: Openings::default(),
+        to_decode: VecDeque::new(),
+        runs_before_decode: 0,
+        counters: Counters::default(),
+        shared,
+    };
+    thread::Builder::new().name("device".to_owned()).spawn(move || device.run())?;
+    Ok(sender)
+}
+
+struct Device<B: Backend, O> {
+    backend: Arc<B>,
+    checkpoint: Checkpoint,
+    outlet: O,
+    inbox: mpsc::UnboundedReceiver<Task>,
+    executor: Option<Executor<B>>,
+    text: Option<Contexts<B>>,
+    decodings: Option<Decodings<B>>,
+    openings: Openings,
+    to_decode: VecDeque<Sent>,
+    runs_before_decode: u32,
+    counters: Counters,
+    shared: Shared,
+}
+
+impl<B: Backend, O: Outlet> Device<B, O> {
+    fn run(mut self) {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(task) => self.take(task),
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    if self.work() {
+                        continue;
+                    }
+                    self.shared.write(self.report());
+                    let begun = Instant::now();
+                    let Some(task) = self.inbox.blocking_recv() else { return };
+                    self.counters.wait += begun.elapsed();
+                    self.take(task);
+                }
+            }
+        }
+    }
+
+    /// Does something of its own; whether there was anything.
+    fn work(&mut self) -> bool {
+        let waited = DECODE_AFTER_RUNS <= self.runs_before_decode;
+        (waited && self.decode()) || self.begin_run() || self.decode()
+    }
+
+    fn begin_run(&mut self) -> bool {
+        let begun = Instant::now();
+        let has_run = self.executor.as_mut().is_some_and(Executor::poll);
+        if has_run {
+            self.count_run(begun);
+        }
+        self.flush();
+        has_run
+    }
+
+    fn take(&mut self, task: Task) {
+        // Whoever asked may be gone: then nobody waits for the answer.
+        match task {
+            Task::Load { duty, grid, reply } => {
+                let begun = Instant::now();
+                let loaded = self.load(&duty, grid).map_err(|error| error.to_string());
+                drop(reply.send(loaded.map(|()| begun.elapsed())));
+            }
+            Task::Profile { grid, roles, reply } => {
+                let speed = profile::measure(&self.backend, &self.checkpoint, grid, roles);
+                drop(reply.send(speed.map_err(|error| error.to_string())));
+            }
+            Task::Encode { fence, prompts, unconditional } => {
+                self.encode(fence, &prompts, unconditional);
+            }
+            Task::Open { order, reply } => {
+                self.openings.order(order, reply);
+                self.open();
+            }
+            Task::Close { fence, reply } => {
+                self.close(fence);
+                let _ = reply.send(());
+            }
+            Task::Message(message, permit) => {
+                drop(permit);
+                self.receive(message);
+            }
+            Task::LogRestarted => {
+                self.executor.iter_mut().for_each(Executor::handle_log_restarted);
+                self.flush();
+            }
+        }
+    }
+
+    fn report(&self) -> Report {
+        let progress = self.executor.iter().flat_map(Executor::progress).collect();
+        Report { progress, counters: self.counters }
+    }
+
+    /// Holds this and nothing else. What is held already stays.
+    fn load(&mut self, duty: &Duty, grid: TokenGrid) -> Result<(), model::Error> {
+        let holds = self.executor.as_ref().map(|executor| executor.stage().range());
+        if holds != duty.layers {
+            self.executor = None;
+        }
+        self.text.take_if(|_| !duty.text);
+        self.decodings.take_if(|_| !duty.decoder);
+        if let (None, Some(layers)) = (&self.executor, &duty.layers) {
+            let opened = self.checkpoint.open_transformer(Some(layers.clone()))?;
+            let path = match plan::path::absorbs(&self.checkpoint.model()?) {
+                true => MlaPath::Absorb,
+                false => MlaPath::Rebuild,
+            };
+            let (backend, layers) = (Arc::clone(&self.backend), layers.clone());
+            let stage = Stage::load(backend, opened.config, &opened.tensors, layers, path)?;
+            self.executor = Some(Executor::new(stage, grid)?);
+        }
+        if duty.text && self.text.is_none() {
+            self.text = Some(Contexts::load(Arc::clone(&self.backend), &self.checkpoint)?);
+        }
+        if duty.decoder && self.decodings.is_none() {
+            self.decodings = Some(Decodings::load(Arc::clone(&self.backend), &self.checkpoint)?);
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, fence: Fence, prompts: &[String], unconditional: bool) {
+        let begun = Instant::now();
+        let encoded = self.encode_all(prompts, unconditional);
+        self.counters.text += begun.elapsed();
+        match encoded {
+            Ok(contexts) => {
+                for (kind, values) in contexts {
+                    let message = Sent { fence, kind, payload: wire::bytes(values) };
+                    self.outlet.send(To::Coordinator, message);
+                }
+            }
+            Err(problem) => self.outlet.failed(fence, problem),
+        }
+    }
+
+    fn encode_all(
+        &self,
+        prompts: &[String],
+        unconditional: bool,
+    ) -> Result<Vec<(Kind, Vec<f32>)>, String> {
+        let text = self.text.as_ref().ok_or("this worker does not hold the text encoder")?;
+        let mut contexts = Vec::new();
+        let shown = |error: model::Error| error.to_string();
+        for (index, prompt) in (0..).zip(prompts) {
+            let prompt = text.prompt(prompt).map_err(shown)?;
+            let rows = text.encode(&prompt).map_err(shown)?;
+            let kind = Kind::Context { prompt: index, branch: Branch::Conditional };
+            contexts.push((kind, self.backend.download(&rows).map_err(|e| e.to_string())?));
+        }
+        if unconditional {
+            let rows = text.encode_nothing().map_err(shown)?;
+            let kind = Kind::Context { prompt: 0, branch: Branch::Unconditional };
+            contexts.push((kind, self.backend.download(&rows).map_err(|e| e.to_string())?));
+        }
+        Ok(contexts)
+    }
+
+    /// Opens the jobs whose contexts are all there.
+    fn open(&mut self) {
+        while let Some((opening, contexts, reply)) = self.openings.poll() {
+            let opened = match &mut self.executor {
+                Some(executor) => {
+                    executor.open(&opening, contexts).map_err(|error| error.to_string())
+                }
+                None => Err("this worker holds no layers".to_owned()),
+            };
+            drop(reply.send(opened));
+        }
+    }
+
+    fn close(&mut self, fence: Fence) {
+        self.openings.close(fence);
+        self.to_decode.retain(|message| message.fence != fence);
+        if let Some(decodings) = &mut self.decodings {
+            decodings.close(fence);
+        }
+        if let Some(executor) = &mut self.executor {
+            // It is closed already, or of another placement: nothing is to be done.
+            let _ = executor.close(fence);
+        }
+    }
+
+    fn receive(&mut self, message: Sent) {
+        let fence = message.fence;
+        let problem = match message.kind {
+            Kind::Hidden { .. } | Kind::Velocity { .. } => self.run_message(message).err(),
+            Kind::Durable { chunk } => {
+                let executor = self.executor.as_mut();
+                executor
+                    .and_then(|executor| executor.handle_durable(fence, chunk).err())
+                    .map(|refused| refused.to_string())
+            }
+            Kind::Context { prompt, branch } => {
+                let context = (fence, prompt, branch);
+                let problem = self.openings.context(context, &message.payload).err();
+                self.open();
+                problem
+            }
+            Kind::Decode { .. } => {
+                self.to_decode.push_back(message);
+                None
+            }
+            Kind::Probe | Kind::Clean { .. } | Kind::Pictures { .. } => None,
+        };
+        if let Some(problem) = problem {
+            tracing::debug!(job = %fence.job, epoch = fence.epoch.0, %problem, "a message was dropped");
+        }
+        self.flush();
+    }
+
+    fn run_message(&mut self, Sent { fence, kind, payload }: Sent) -> Result<(), String> {
+        let values = wire::values(&payload)?;
+        let message = match kind {
+            Kind::Hidden { pass } => Message::Hidden { fence, pass, values },
+            Kind::Velocity { chunk, step, branch } => {
+                Message::Velocity { fence, chunk, step, branch, values }
+            }
+            Kind::Clean { .. }
+            | Kind::Durable { .. }
+            | Kind::Context { .. }
+            | Kind::Decode { .. }
+            | Kind::Pictures { .. }
+            | Kind::Probe => return Ok(()),
+        };
+        let executor = self.executor.as_mut().ok_or("this worker holds no layers")?;
+        let begun = Instant::now();
+        let handled = executor.handle(message).map_err(|refused| refused.to_string());
+        self.count_run(begun);
+        handled
+    }
+
+    fn count_run(&mut self, begun: Instant) {
+        self.counters.runs += 1;
+        self.counters.compute += begun.elapsed();
+        self.shared.write(self.report());
+        self.runs_before_decode += u32::from(!self.to_decode.is_empty());
+    }
+
+    /// Sends what the executor has to say.
+    fn flush(&mut self) {
+        let Some(executor) = &mut self.executor else { return };
+        while let Some(outgoing) = executor.poll_outgoing() {
+            match outgoing {
+                Outgoing::Next(message) => self.outlet.send(To::Next, wire::sent(message)),
+                Outgoing::Lead(message) => self.outlet.send(To::Lead, wire::sent(message)),
+                Outgoing::Clean { fence, chunk, values } => {
+                    self.outlet.send(To::Coordinator, wire::clean(fence, chunk, values));
+                }
+                Outgoing::Failed { fence, problem } => self.outlet.failed(fence, problem),
+            }
+        }
+    }
+
+    /// Decodes the chunk that has waited longest; whether there was one.
+    fn decode(&mut self) -> bool {
+        let Some(message) = self.to_decode.pop_front() else { return false };
+        self.runs_before_decode = 0;
+        let (fence, begun) = (message.fence, Instant::now());
+        match self.pictures(message) {
+            Ok((chunk, shown)) => {
+                let took = begun.elapsed();
+                self.counters.decode += took;
+                let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+                let kind = Kind::Pictures {
+                    chunk,
+                    count: size(shown.count),
+                    width: size(shown.width),
+                    height: size(shown.height),
+                    decode_seconds: took.as_secs_f64(),
+                };
+                let message = Sent { fence, kind, payload: shown.rgb.into() };
+                self.outlet.send(To::Coordinator, message);
+            }
+            Err(problem) => self.outlet.failed(fence, problem),
+        }
+        true
+    }
+
+    fn pictures(&mut self, message: Sent) -> Result<(u32, crate::decoding::Shown), String> {
+        let Kind::Decode { chunk, rows, columns } = message.kind else {
+            return Err("this is no chunk to decode".to_owned());
+        };
+        let values = wire::values(&message.payload)?;
+        let (rows, columns) = (rows as usize, columns as usize);
+        let frames = Frames { fence: message.fence, chunk, rows, columns, values: &values };
+        let decodings = self.decodings.as_mut().ok_or("this worker does not hold the decoder")?;
+        let shown = decodings.decode(frames).map_err(|error| error.to_string())?;
+        Ok((chunk, shown))
+    }
+}

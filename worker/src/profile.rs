@@ -1,0 +1,328 @@
+//! How fast this worker is with a model: what the planner divides the layers by.
+//!
+//! Three stages of one layer are timed, one after the other and over again: the
+//! first, one in the middle, and the last. The middle one is a layer's time; what the
+//! others take beyond it is the embedding's and the head's. Every run is one of a
+//! chunk whose window is full, since almost all runs of a video are; the rows in it
+//! are zero, which takes as long as any others. Taking turns keeps a layer from
+//! finding its own weights in the processor's cache, as it would not in a stage of
+//! many, and spreads what else the machine does over all three.
+//!
+//! ```text
+//!  round 0 (dropped)    first  middle  last
+//!  round 1 ...          first  middle  last      medians of each
+//! ```
+//!
+//! The decoder is timed over chunks after the first, which gives fewer pictures; the
+//! text side over a long prompt. A part is timed for some two seconds; where one round
+//! takes longer than that, it is the only one.
+//!
+//! A stage's own small work, the time embedding and the window's rotation, counts with
+//! each of its layers: of the embedded model, 3 % too much for a stage of many. An end
+//! whose time drowns in the scatter of the layer's counts as a nanosecond, not as
+//! nothing. A model of fewer than three layers has no middle: its end counts with the
+//! layer.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use backend::{Backend, Dtype, MlaPath, Tensor, philox::Draw};
+use checkpoint::Checkpoint;
+use model::{
+    Error,
+    text::Encoder,
+    transformer::{Input, Job, Output, Scratch, Stage, TextProjection},
+    vae::Decoder,
+};
+use plan::placement::Speed;
+use types::{Branch, Model, Pass, PassKind, TokenGrid, Transformer, wan::TIMESTEPS};
+
+/// What a worker offers besides holding layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Encoding text.
+    pub text: bool,
+    /// Decoding frames.
+    pub decoder: bool,
+}
+
+/// A part is timed until it took so long, chosen.
+const PART_MAX: Duration = Duration::from_secs(2);
+/// Rounds of a part, the first included, which is dropped: enough for a median.
+const ROUNDS_MAX: usize = 16;
+/// Tokens of the timed prompt, chosen: some hundred words.
+const PROMPT_TOKENS: usize = 128;
+
+/// Times this worker's device with a model, for chunks of this shape.
+///
+/// # Errors
+///
+/// [`Error::Checkpoint`] if a part that is timed is missing or damaged,
+/// [`Error::Shape`] if the chunk is not the model's, [`Error::Backend`] if the device
+/// has no room.
+pub fn measure<B: Backend>(
+    backend: &Arc<B>,
+    checkpoint: &Checkpoint,
+    grid: TokenGrid,
+    roles: Roles,
+) -> Result<Speed, Error> {
+    let model = checkpoint.model()?;
+    let [first, layer, last] = measure_stages(backend, checkpoint, &model, grid)?;
+    let beyond = |end: f64| (end - layer).max(Duration::from_nanos(1).as_secs_f64());
+    let decode = || measure_decoder(&**backend, checkpoint, &model, grid);
+    let text = || measure_text(backend, checkpoint);
+    Ok(Speed {
+        layer_seconds: layer,
+        embedding_seconds: beyond(first),
+        head_seconds: beyond(last),
+        decode_seconds: roles.decoder.then(decode).transpose()?,
+        text_seconds: roles.text.then(text).transpose()?,
+    })
+}
+
+/// Seconds of a run through the first layer, a middle one and the last, with the ends
+/// of the model.
+fn measure_stages<B: Backend>(
+    backend: &Arc<B>,
+    checkpoint: &Checkpoint,
+    model: &Model,
+    grid: TokenGrid,
+) -> Result<[f64; 3], Error> {
+    let layers = checkpoint.transformer()?.layers;
+    let path = match plan::path::absorbs(model) {
+        true => MlaPath::Absorb,
+        false => MlaPath::Rebuild,
+    };
+    let probe = |layer: usize| {
+        let range = layer..layer + 1;
+        let opened = checkpoint.open_transformer(Some(range.clone()))?;
+        let backend = Arc::clone(backend);
+        let stage = Stage::load(backend, opened.config, &opened.tensors, range, path)?;
+        Probe::new(stage, grid)
+    };
+    let mut probes = [probe(0)?, probe(layers / 2)?, probe(layers - 1)?];
+    medians(|| {
+        let [first, middle, last] = &mut probes;
+        Ok([first.run()?, middle.run()?, last.run()?])
+    })
+}
+
+/// A stage with a job whose window is full.
+struct Probe<B: Backend> {
+    stage: Stage<B>,
+    job: Job<B>,
+    scratch: Scratch<B>,
+    pass: Pass,
+}
+
+impl<B: Backend> Probe<B> {
+    fn new(stage: Stage<B>, grid: TokenGrid) -> Result<Self, Error> {
+        let (backend, config) = (stage.backend(), stage.config());
+        let chunk = full_after(config);
+        let mut job = stage.resume(grid, 0, chunk)?;
+        let activation = backend.class().activation();
+        let page = vec![0; grid.tokens() * config.row_elements() * activation.bytes()];
+        let missing: Vec<(usize, u32)> = job.missing_pages().collect();
+        for (layer, chunk) in missing {
+            job.write_page(backend, layer, chunk, &page)?;
+        }
+        let branch = Branch::Conditional;
+        let context = backend.zeros(config.text_len, config.dim, activation)?;
+        stage.set_context(&mut job, branch, &context)?;
+        let scratch = Scratch::new(backend, config, grid.tokens(), grid.frames)?;
+        #[expect(clippy::cast_possible_truncation, reason = "500 is an f32")]
+        let time = (TIMESTEPS / 2.0) as f32;
+        let pass = Pass::whole(grid, chunk, 0, branch, PassKind::Denoise, time);
+        Ok(Self { stage, job, scratch, pass })
+    }
+
+    /// Seconds of one run, until its result can be read.
+    fn run(&mut self) -> Result<f64, Error> {
+        let Self { stage, job, scratch, pass } = self;
+        let (backend, config) = (stage.backend(), stage.config());
+        let grid = job.grid();
+        let frames = noise(backend, config.in_channels, pixels(config, grid))?;
+        let input = match stage.range() {
+            Range { start: 0, .. } => Input::Frames(&frames),
+            _ => Input::Hidden(noise(backend, grid.tokens(), config.dim)?),
+        };
+        let begun = Instant::now();
+        if let Output::Hidden(out) | Output::Velocity(out) =
+            stage.submit(job, scratch, pass, input)?
+        {
+            backend.read_rows(&out, 0..1)?;
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    }
+}
+
+/// Seconds of decoding a chunk that is not the first, down to its pictures' bytes.
+fn measure_decoder<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    model: &Model,
+    grid: TokenGrid,
+) -> Result<f64, Error> {
+    let opened = checkpoint.open_vae()?;
+    let decoder = Decoder::load(backend, &opened.tensors, &opened.config)?;
+    let [_, patch_rows, patch_columns] = model.transformer.as_ref().map_or([1; 3], |t| t.patch);
+    let (rows, columns) = (grid.rows * patch_rows, grid.columns * patch_columns);
+    let frames = noise(backend, opened.config.z_dim, grid.frames * rows * columns)?;
+    let mut stream = decoder.stream(backend, rows, columns)?;
+    decoder.decode(backend, &mut stream, &frames)?;
+    let [seconds] = medians(|| {
+        let begun = Instant::now();
+        decoder.decode(backend, &mut stream, &frames)?.bytes(backend)?;
+        Ok([begun.elapsed().as_secs_f64()])
+    })?;
+    Ok(seconds)
+}
+
+/// Seconds from a prompt's tokens to what the layers attend to.
+fn measure_text<B: Backend>(backend: &Arc<B>, checkpoint: &Checkpoint) -> Result<f64, Error> {
+    let projection = checkpoint.open_text_projection()?;
+    let (text_len, tensors) = (projection.config.text_len, projection.tensors);
+    let projection = TextProjection::load(&**backend, &projection.config, &tensors)?;
+    let opened = checkpoint.open_text_encoder()?;
+    let encoder = Encoder::load(Arc::clone(backend), opened.config, &opened.tensors)?;
+    let tokens = PROMPT_TOKENS.min(text_len);
+    let [seconds] = medians(|| {
+        let begun = Instant::now();
+        let encoded = encoder.encode(&vec![0; tokens], &vec![true; tokens])?;
+        let mut rows = backend.zeros(text_len, encoded.columns(), Dtype::F32)?;
+        backend.copy_rows(&encoded, &mut rows, 0);
+        let context = projection.context(&**backend, &rows)?;
+        backend.read_rows(&context, 0..1)?;
+        Ok([begun.elapsed().as_secs_f64()])
+    })?;
+    Ok(seconds)
+}
+
+/// Medians over rounds. The first is dropped, unless it took so long that there is no
+/// other.
+fn medians<const N: usize>(
+    mut round: impl FnMut() -> Result<[f64; N], Error>,
+) -> Result<[f64; N], Error> {
+    let (mut rounds, mut taken) = (Vec::new(), 0.0);
+    while rounds.len() < ROUNDS_MAX && taken < PART_MAX.as_secs_f64() {
+        let seconds = round()?;
+        taken += seconds.iter().sum::<f64>();
+        rounds.push(seconds);
+    }
+    let warm = &rounds[usize::from(1 < rounds.len())..];
+    Ok(std::array::from_fn(|part| median(warm.iter().map(|seconds| seconds[part]).collect())))
+}
+
+/// The middle one of some times, the larger one of two.
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+/// Chunks after which a window is full.
+fn full_after(config: &Transformer) -> u32 {
+    let Some(window) = config.window else { return 0 };
+    let frames = window.sink.saturating_add(window.recent);
+    let chunks = frames.div_ceil(window.chunk.max(1));
+    u32::try_from(chunks).unwrap_or(u32::MAX)
+}
+
+/// Pixels of a chunk's frame tensors.
+fn pixels(config: &Transformer, grid: TokenGrid) -> usize {
+    let [_, patch_rows, patch_columns] = config.patch;
+    grid.tokens() * patch_rows * patch_columns
+}
+
+fn noise<B: Backend>(backend: &B, rows: usize, columns: usize) -> Result<B::Tensor, Error> {
+    let mut values = backend.zeros(rows, columns, Dtype::F32)?;
+    backend.noise(Draw { seed: 0, chunk: 0, step: 0, domain: 0 }, &mut values);
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use backend::{Class, Cpu};
+    use checkpoint::{Ema, Source};
+    use types::Window;
+
+    use super::*;
+
+    #[test]
+    fn every_time_of_the_embedded_model_is_a_positive_number() {
+        let Speed { layer_seconds, embedding_seconds, head_seconds, decode_seconds, text_seconds } =
+            measured(GRID, Roles { text: true, decoder: true }).unwrap();
+
+        let optional = [decode_seconds.unwrap(), text_seconds.unwrap()];
+        for seconds in [layer_seconds, embedding_seconds, head_seconds].into_iter().chain(optional)
+        {
+            assert!(seconds.is_finite() && 0.0 < seconds, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn roles_that_are_off_are_not_timed() {
+        let roles = |text, decoder| {
+            let speed = measured(GRID, Roles { text, decoder }).unwrap();
+            (speed.text_seconds.is_some(), speed.decode_seconds.is_some())
+        };
+        assert_eq!(roles(false, false), (false, false));
+        assert_eq!(roles(true, false), (true, false));
+        assert_eq!(roles(false, true), (false, true));
+    }
+
+    #[test]
+    fn a_chunk_of_another_length_is_refused() {
+        let error =
+            measured(TokenGrid { frames: 2, ..GRID }, Roles { text: false, decoder: false });
+        assert!(matches!(error, Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn the_timed_window_is_full() {
+        let checkpoint = open();
+        let opened = checkpoint.open_transformer(Some(3..4)).unwrap();
+        let (config, tensors) = (opened.config, opened.tensors);
+        let stage = Stage::load(cpu(), config, &tensors, 3..4, MlaPath::Absorb).unwrap();
+
+        let probe = Probe::new(stage, GRID).unwrap();
+
+        let rows = probe.job.window_rows(probe.stage.backend(), 3).unwrap();
+        assert_eq!(rows.len(), 21 * GRID.frame_tokens() * 56);
+        let mut config = probe.stage.config().clone();
+        config.window = Some(Window { sink: 1, recent: 6, chunk: 3 });
+        assert_eq!(full_after(&config), 3);
+    }
+
+    #[test]
+    fn the_first_round_is_dropped_unless_it_is_the_only_one() {
+        let medians_of = |seconds: &[f64]| {
+            let mut left: VecDeque<f64> = seconds.to_vec().into();
+            let mut round = || left.pop_front().expect("no round too many");
+            medians(|| Ok([round(), 0.0])).unwrap()[0]
+        };
+
+        assert_eq!(medians_of(&[2.5]), 2.5);
+        assert_eq!(medians_of(&[1.5, 0.1, 0.3, 0.2]), 0.2);
+        let many = [&[0.01; ROUNDS_MAX - 1][..], &[0.02]].concat();
+        assert_eq!(medians_of(&many), 0.01);
+    }
+
+    const GRID: TokenGrid = TokenGrid { frames: 3, rows: 2, columns: 2 };
+
+    fn measured(grid: TokenGrid, roles: Roles) -> Result<Speed, Error> {
+        measure(&cpu(), &open(), grid, roles)
+    }
+
+    fn open() -> Checkpoint {
+        Checkpoint::open(Source::embedded(filmloom_mini::FILES), Ema::Prefer).unwrap()
+    }
+
+    fn cpu() -> Arc<Cpu> {
+        Arc::new(Cpu::new(Class::CpuF32, 1).unwrap())
+    }
+}

@@ -1,0 +1,252 @@
+//! A worker as a process: it joins, listens, and serves sessions until stopped.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use backend::Backend;
+use checkpoint::Checkpoint;
+use identity::{Expect, Identity, Subject};
+use link::{
+    Arrival, DataService, Notice, Switchboard, service::Relaying, switchboard::NOTICES_MAX,
+    switchboard::Tls, tls,
+};
+use plan::placement::Limits;
+use proto::control::wire::FromWorker;
+use rustls::time_provider::DefaultTimeProvider;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+};
+use types::{Class, Incarnation, ModelDigest, NodeId};
+
+use crate::{
+    Error,
+    device::{self, MESSAGES_MAX, Shared, Task},
+    join,
+    routes::{RoutedOutlet, Routes},
+    session::Ended,
+};
+
+/// Waits between sessions: the first, and the longest.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What a worker is run with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the coordinator's gRPC is, `HOST:PORT`.
+    pub coordinator: String,
+    /// What makes this machine a node, the first time.
+    pub token: Option<String>,
+    /// Where the node's identity is kept.
+    pub data: PathBuf,
+    /// Its name, for people.
+    pub name: String,
+    /// Its device's name, for people.
+    pub device: String,
+    /// Threads that it computes with.
+    pub threads: u32,
+    /// Where other workers open connections; `None` if this one opens all.
+    pub listen: Option<SocketAddr>,
+    /// Where others find it, `HOST:PORT`; empty: at the address that the
+    /// coordinator is reached from.
+    pub advertise: Vec<String>,
+    /// Bytes it may use.
+    pub memory_bytes: u64,
+    /// What its owner allows.
+    pub limits: Limits,
+    /// What it is for.
+    pub roles: Roles,
+}
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Holding layers.
+    pub layers: bool,
+    /// Encoding text.
+    pub text: bool,
+    /// Decoding.
+    pub decoder: bool,
+}
+
+/// A worker at work.
+pub(crate) struct Worker {
+    pub(crate) config: Config,
+    pub(crate) node: NodeId,
+    pub(crate) boot: u128,
+    pub(crate) model: ModelDigest,
+    pub(crate) class: Class,
+    pub(crate) tls: Tls,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) coordinator: Option<NodeId>,
+    pub(crate) switchboard: watch::Sender<Option<Switchboard>>,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) notices_sender: mpsc::Sender<Notice>,
+    pub(crate) notices: mpsc::Receiver<Notice>,
+    pub(crate) routes: Routes,
+    pub(crate) tasks: mpsc::UnboundedSender<Task>,
+    pub(crate) shared: Shared,
+    /// What is to be said to the coordinator, in this session or the next.
+    pub(crate) outbox_sender: mpsc::UnboundedSender<FromWorker>,
+    pub(crate) outbox: mpsc::UnboundedReceiver<FromWorker>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Runs a worker until `stop` changes.
+///
+/// # Errors
+///
+/// [`Error`] if it cannot join, listen or start, or the coordinator refuses it.
+pub async fn run<B: Backend>(
+    config: Config,
+    backend: Arc<B>,
+    checkpoint: Checkpoint,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let Config { data, coordinator, token, name, .. } = &config;
+    let identity = join::identity(data, coordinator, token.as_deref(), name).await?;
+    let Subject::Node(node) = *identity.subject() else {
+        let problem = format!("{} holds the certificate of no node", data.display());
+        return Err(Error::Refused(problem));
+    };
+    let class = backend.class();
+    let model = checkpoint.contents()?.digest;
+    let system = |action: &str| {
+        let action = action.to_owned();
+        move |source| Error::System { action, source }
+    };
+    let listener = match config.listen {
+        Some(address) => {
+            let action = format!("listen at {address}");
+            Some(TcpListener::bind(address).await.map_err(system(&action))?)
+        }
+        None => None,
+    };
+    let addresses = advertised(&config, listener.as_ref());
+    let (switchboard, known) = watch::channel(None);
+    if let Some(listener) = listener {
+        serve(listener, &identity, known);
+    }
+    let routes = Routes::default();
+    let (outbox_sender, outbox) = mpsc::unbounded_channel();
+    let outlet = RoutedOutlet { routes: routes.clone(), outbox: outbox_sender.clone() };
+    let shared = Shared::default();
+    let tasks = device::start(backend, checkpoint, outlet, shared.clone());
+    let tasks = tasks.map_err(system("start the device's thread"))?;
+    let (notices_sender, notices) = mpsc::channel(NOTICES_MAX);
+    let worker = Worker {
+        node,
+        boot: boot().map_err(system("draw random numbers"))?,
+        model,
+        class,
+        tls: client_tls(identity),
+        addresses,
+        incarnation: None,
+        coordinator: None,
+        switchboard,
+        arrivals: pump(tasks.clone()),
+        notices_sender,
+        notices,
+        routes,
+        tasks,
+        shared,
+        outbox_sender,
+        outbox,
+        stop,
+        config,
+    };
+    worker.serve_sessions().await
+}
+
+impl Worker {
+    async fn serve_sessions(mut self) -> Result<(), Error> {
+        let mut wait = WAIT_MIN;
+        loop {
+            let known = self.incarnation;
+            match self.session().await {
+                _ if *self.stop.borrow() => return Ok(()),
+                Ended::Refused(message) => return Err(Error::Refused(message)),
+                Ended::Broken(problem) => {
+                    tracing::warn!(%problem, "no session with the coordinator");
+                }
+            }
+            if self.tasks.is_closed() {
+                return Err(Error::Device);
+            }
+            if known != self.incarnation {
+                wait = WAIT_MIN;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = self.stop.changed() => return Ok(()),
+            }
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+}
+
+/// Carries what comes from other nodes to the device; more waits on the wire.
+fn pump(tasks: mpsc::UnboundedSender<Task>) -> mpsc::Sender<Arrival> {
+    let (sender, mut arrivals) = mpsc::channel::<Arrival>(1);
+    let permits = Arc::new(Semaphore::new(MESSAGES_MAX));
+    tokio::spawn(async move {
+        while let Some(arrival) = arrivals.recv().await {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            if tasks.send(Task::Message(arrival.message, permit)).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn serve(listener: TcpListener, identity: &Identity, known: watch::Receiver<Option<Switchboard>>) {
+    let config = identity::server_config(identity, Arc::new(DefaultTimeProvider));
+    let incoming = tls::incoming(listener, Arc::new(config));
+    let service = DataService::new(known, Relaying::Off).into_server();
+    tokio::spawn(async move {
+        let served = tls::server().add_service(service).serve_with_incoming(incoming).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "other workers cannot open connections any more");
+        }
+    });
+}
+
+fn client_tls(identity: Identity) -> Tls {
+    Tls(Arc::new(move |expected: Expect| {
+        Arc::new(identity::client_config(&identity, expected, Arc::new(DefaultTimeProvider)))
+    }))
+}
+
+/// Where other workers find this one.
+fn advertised(config: &Config, listener: Option<&TcpListener>) -> Vec<String> {
+    let Some(Ok(local)) = listener.map(TcpListener::local_addr) else { return Vec::new() };
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    if !local.ip().is_unspecified() {
+        return vec![local.to_string()];
+    }
+    let outward = outward_address(&config.coordinator);
+    outward.map(|ip| SocketAddr::new(ip, local.port()).to_string()).into_iter().collect()
+}
+
+/// The address from which `target` is reached. Nothing is sent.
+fn outward_address(target: &str) -> io::Result<std::net::IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(target)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn boot() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(u128::from_le_bytes(bytes))
+}

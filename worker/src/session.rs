@@ -1,0 +1,402 @@
+//! One session with the coordinator: what it asks for is done, and answered.
+
+use std::time::Duration;
+
+use identity::Expect;
+use link::{Me, Notice, Switchboard, Way, tls};
+use plan::{cluster::Duty, placement::Speed};
+use proto::{
+    VERSIONS,
+    control::{self, wire},
+    data::End,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use types::{Branch, Incarnation, NodeId, TokenGrid};
+use wire::{from_worker::Kind as Said, to_worker::Kind as Asked};
+
+use crate::{
+    Opening,
+    device::{Report, Task},
+    openings::{ContextUse, Order},
+    profile::Roles,
+    service::Worker,
+};
+
+/// Messages of a session that may wait to be sent.
+const MESSAGES_MAX: usize = 64;
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It may be opened again.
+    Broken(String),
+    /// It makes no sense to try again.
+    Refused(String),
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broken(status.message().to_owned())
+    }
+}
+
+impl From<proto::Malformed> for Ended {
+    fn from(malformed: proto::Malformed) -> Self {
+        Self::Broken(malformed.to_string())
+    }
+}
+
+impl Worker {
+    /// Opens a session and serves it until it breaks.
+    pub(crate) async fn session(&mut self) -> Ended {
+        match self.serve_session().await {
+            Ok(()) => Ended::Broken("the coordinator ended the session".to_owned()),
+            Err(ended) => ended,
+        }
+    }
+
+    async fn serve_session(&mut self) -> Result<(), Ended> {
+        let config = (self.tls.0)(Expect::Coordinator);
+        let channel = tls::connect(&self.config.coordinator, config).await;
+        let channel = channel.map_err(|error| Ended::Broken(error.to_string()))?;
+        let mut client = wire::control_client::ControlClient::new(channel);
+        let (away, messages) = mpsc::channel(MESSAGES_MAX);
+        let hello = self.hello();
+        let gone = |_| Ended::Broken("the session broke".to_owned());
+        away.send(hello).await.map_err(gone)?;
+        let mut asked = client.session(ReceiverStream::new(messages)).await?.into_inner();
+        let first = timeout(WELCOME_TIMEOUT, asked.message()).await;
+        let first = first.map_err(|_| Ended::Broken("no welcome came".to_owned()))??;
+        let heartbeat = match first.and_then(|message| message.kind) {
+            Some(Asked::Welcome(welcome)) => self.welcome(&welcome)?,
+            Some(Asked::Refusal(refusal)) => {
+                let is_in_use = refusal.reason() == wire::refusal::Reason::IdentityInUse;
+                let ended = if is_in_use { Ended::Broken } else { Ended::Refused };
+                return Err(ended(refusal.message));
+            }
+            Some(_) | None => return Err(Ended::Broken("no welcome came".to_owned())),
+        };
+        tracing::info!(coordinator = %self.config.coordinator, "the session is open");
+        let mut beat = tokio::time::interval(heartbeat);
+        loop {
+            tokio::select! {
+                message = asked.message() => match message? {
+                    Some(wire::ToWorker { kind: Some(kind), .. }) => self.handle(kind)?,
+                    Some(wire::ToWorker { kind: None, .. }) => {}
+                    None => return Ok(()),
+                },
+                Some(message) = self.outbox.recv() => {
+                    away.send(self.signed(message)).await.map_err(gone)?;
+                }
+                Some(notice) = self.notices.recv() => self.handle_notice(notice),
+                _ = beat.tick() => {
+                    let beat = self.heartbeat(&self.shared.read());
+                    away.send(self.signed(said(Said::Heartbeat(beat)))).await.map_err(gone)?;
+                }
+                _ = self.stop.changed() => {
+                    let reason = "it was stopped".to_owned();
+                    let leaving = said(Said::Leaving(wire::Leaving { reason }));
+                    drop(away.send(self.signed(leaving)).await);
+                    // Until the message is out, or the other side is done with it.
+                    drop(timeout(Duration::from_secs(1), asked.message()).await);
+                    return Err(Ended::Refused(String::new()));
+                }
+            }
+        }
+    }
+
+    fn signed(&self, mut message: wire::FromWorker) -> wire::FromWorker {
+        message.incarnation = self.incarnation.map_or(0, |incarnation| incarnation.0);
+        message
+    }
+
+    fn hello(&self) -> wire::FromWorker {
+        let config = &self.config;
+        let held = self.shared.read().progress.into_iter();
+        let held = held.map(|(fence, chunk)| wire::Held { fence: Some(fence.into()), chunk });
+        let limits = &config.limits;
+        said(Said::Hello(wire::Hello {
+            versions: Some(wire::Versions { oldest: *VERSIONS.start(), newest: *VERSIONS.end() }),
+            node: control::node_bytes(self.node),
+            boot: self.boot.to_be_bytes().to_vec(),
+            name: config.name.clone(),
+            software: concat!("filmloom ", env!("CARGO_PKG_VERSION")).to_owned(),
+            device: config.device.clone(),
+            threads: config.threads,
+            classes: vec![self.class.name().to_owned()],
+            memory_bytes: config.memory_bytes,
+            limits: Some(wire::Limits {
+                layers: limits.layers.as_ref().map(wire::LayerRange::from),
+                memory_bytes_max: limits.memory_bytes_max,
+                layers_share_max: limits.layers_share_max,
+            }),
+            roles: Some(wire::Roles {
+                layers: config.roles.layers,
+                text: config.roles.text,
+                decoder: config.roles.decoder,
+            }),
+            addresses: self.addresses.clone(),
+            models: vec![self.model.0.to_vec()],
+            held: held.collect(),
+        }))
+    }
+
+    /// Gives the time between heartbeats.
+    fn welcome(&mut self, welcome: &wire::Welcome) -> Result<Duration, Ended> {
+        let coordinator = control::node(&welcome.coordinator)?;
+        let incarnation = Incarnation(welcome.incarnation);
+        if self.incarnation.is_some_and(|known| known != incarnation) {
+            let problem = "the coordinator counts this process as another one: start it again";
+            return Err(Ended::Refused(problem.to_owned()));
+        }
+        if self.incarnation.is_none() {
+            self.incarnation = Some(incarnation);
+            let me = Me {
+                end: End { node: self.node, incarnation },
+                model: self.model,
+                class: Some(self.class),
+                tls: self.tls.clone(),
+                payload_bytes_max: PAYLOAD_BYTES_MAX,
+            };
+            let switchboard =
+                Switchboard::new(me, self.arrivals.clone(), self.notices_sender.clone());
+            let way = Way::Coordinator(self.config.coordinator.clone());
+            switchboard.connect(coordinator, way);
+            self.routes.update(|known| {
+                known.switchboard = Some(switchboard.clone());
+                known.coordinator = Some(coordinator);
+            });
+            self.coordinator = Some(coordinator);
+            self.switchboard.send_replace(Some(switchboard));
+        }
+        Ok(Duration::from_millis(welcome.heartbeat_ms.clamp(50, 60_000).into()))
+    }
+
+    /// Does what the coordinator asks for; what takes time is answered later.
+    fn handle(&mut self, asked: Asked) -> Result<(), Ended> {
+        match asked {
+            Asked::Profile(profile) => self.profile(profile.request, control::grid(profile.grid)?),
+            Asked::Assign(assign) => self.assign(assign)?,
+            Asked::Release(_) => self.load(None, Duty::default(), ANY_GRID),
+            Asked::Encode(encode) => {
+                let fence = control::fence(encode.fence)?;
+                let wire::Encode { prompts, unconditional, .. } = encode;
+                self.give(Task::Encode { fence, prompts, unconditional });
+            }
+            Asked::Open(open) => self.open(open)?,
+            Asked::Close(close) => {
+                let fence = control::fence(close.fence)?;
+                let (reply, done) = oneshot::channel();
+                self.give(Task::Close { fence, reply });
+                self.answer(done, move |()| {
+                    Said::Closed(wire::Closed { fence: Some(fence.into()) })
+                });
+            }
+            Asked::Connect(connect) => self.connect(connect.peer)?,
+            Asked::Drain(_) | Asked::MeasureLink(_) => {}
+            Asked::Welcome(_) | Asked::Refusal(_) => {
+                return Err(Ended::Broken("welcome came twice".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn profile(&self, request: u64, grid: TokenGrid) {
+        let roles = Roles { text: self.config.roles.text, decoder: self.config.roles.decoder };
+        let (reply, done) = oneshot::channel();
+        self.give(Task::Profile { grid, roles, reply });
+        self.answer(done, move |speed| {
+            let mut profiled = wire::Profiled { request, ..wire::Profiled::default() };
+            match speed {
+                Ok(Speed {
+                    layer_seconds,
+                    embedding_seconds,
+                    head_seconds,
+                    decode_seconds,
+                    text_seconds,
+                }) => {
+                    profiled.layer_seconds = layer_seconds;
+                    profiled.embedding_seconds = embedding_seconds;
+                    profiled.head_seconds = head_seconds;
+                    profiled.decode_seconds = decode_seconds;
+                    profiled.text_seconds = text_seconds;
+                }
+                Err(problem) => profiled.problem = Some(problem),
+            }
+            Said::Profiled(profiled)
+        });
+    }
+
+    fn assign(&mut self, assign: wire::Assign) -> Result<(), Ended> {
+        let grid = control::grid(assign.grid)?;
+        let optional = |bytes: &[u8]| match bytes.is_empty() {
+            true => Ok(None),
+            false => control::node(bytes).map(Some),
+        };
+        let duty = Duty {
+            layers: assign.layers.map(control::layers).transpose()?,
+            text: assign.text,
+            decoder: assign.decoder,
+            next: optional(&assign.next)?,
+            lead: optional(&assign.lead)?,
+        };
+        let mut peers = Vec::new();
+        for peer in assign.peers {
+            peers.push(self.peer(peer)?);
+        }
+        if let (Some(switchboard), Some(coordinator)) =
+            (self.switchboard.borrow().as_ref(), self.coordinator)
+        {
+            let is_kept = |node| node == coordinator || peers.iter().any(|(peer, _)| *peer == node);
+            switchboard.retain(is_kept);
+            for (peer, way) in peers {
+                switchboard.connect(peer, way);
+            }
+        }
+        self.routes.update(|known| (known.next, known.lead) = (duty.next, duty.lead));
+        self.load(Some(assign.assignment), duty, grid);
+        Ok(())
+    }
+
+    fn load(&self, assignment: Option<u64>, duty: Duty, grid: TokenGrid) {
+        let (reply, done) = oneshot::channel();
+        self.give(Task::Load { duty, grid, reply });
+        let Some(assignment) = assignment else { return };
+        self.answer(done, move |loaded| match loaded {
+            Ok(took) => {
+                let load_seconds = took.as_secs_f64();
+                Said::StageReady(wire::StageReady { assignment, load_seconds })
+            }
+            Err(problem) => Said::StageFailed(wire::StageFailed { assignment, problem }),
+        });
+    }
+
+    fn open(&self, open: wire::Open) -> Result<(), Ended> {
+        let fence = control::fence(open.fence)?;
+        let mut contexts = Vec::new();
+        for context in &open.contexts {
+            let branch = match context.unconditional {
+                true => Branch::Unconditional,
+                false => Branch::Conditional,
+            };
+            contexts.push(ContextUse {
+                from_chunk: context.from_chunk,
+                prompt: context.prompt_index,
+                branch,
+                digest: control::digest(&context.digest)?,
+            });
+        }
+        let opening = Opening {
+            fence,
+            grid: control::grid(open.grid)?,
+            uncommitted_chunks_max: open.uncommitted_chunks_max,
+            seed: open.seed,
+            sampler: control::sampler(open.sampler)?,
+            chunks: open.chunks,
+        };
+        let (reply, done) = oneshot::channel();
+        self.give(Task::Open { order: Order { opening, contexts }, reply });
+        self.answer(done, move |opened| {
+            Said::Opened(wire::Opened { fence: Some(fence.into()), problem: opened.err() })
+        });
+        Ok(())
+    }
+
+    fn connect(&self, peer: Option<wire::Peer>) -> Result<(), Ended> {
+        let Some(peer) = peer else { return Ok(()) };
+        let (node, way) = self.peer(peer)?;
+        if let Some(switchboard) = self.switchboard.borrow().as_ref() {
+            switchboard.connect(node, way);
+        }
+        Ok(())
+    }
+
+    fn peer(&self, peer: wire::Peer) -> Result<(NodeId, Way), Ended> {
+        let way = peer.way();
+        let node = control::node(&peer.node)?;
+        let way = match way {
+            wire::peer::Way::Dial => Way::Dial(control::addresses(peer.addresses)?),
+            wire::peer::Way::Accept => Way::Accept,
+            wire::peer::Way::Relay | wire::peer::Way::Unspecified => {
+                Way::Relay(self.config.coordinator.clone())
+            }
+        };
+        Ok((node, way))
+    }
+
+    fn handle_notice(&self, notice: Notice) {
+        match notice {
+            Notice::Connected { peer, is_new_life } => {
+                tracing::info!(%peer, "connected");
+                if is_new_life && self.coordinator == Some(peer) {
+                    self.give(Task::LogRestarted);
+                }
+            }
+            Notice::Broken { peer, problem } => tracing::info!(%peer, %problem, "connection lost"),
+            Notice::Unreachable { peer, problem } => {
+                tracing::warn!(%peer, %problem, "a node cannot be reached");
+                if self.coordinator != Some(peer) {
+                    let peer = control::node_bytes(peer);
+                    let failed = wire::LinkFailed { peer, problem };
+                    drop(self.outbox_sender.send(said(Said::LinkFailed(failed))));
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&self, report: &Report) -> wire::Heartbeat {
+        let progress = report.progress.iter().map(|&(fence, chunk)| {
+            let fence = Some(fence.into());
+            wire::Progress { fence, chunk, runs: 0 }
+        });
+        let counters = report.counters;
+        let traffic =
+            self.switchboard.borrow().as_ref().map(Switchboard::total).unwrap_or_default();
+        wire::Heartbeat {
+            progress: progress.collect(),
+            memory_used_bytes: 0,
+            counters: Some(wire::Counters {
+                runs: counters.runs,
+                compute_seconds: counters.compute.as_secs_f64(),
+                wait_seconds: counters.wait.as_secs_f64(),
+                decode_seconds: counters.decode.as_secs_f64(),
+                text_seconds: counters.text.as_secs_f64(),
+                sent_bytes: traffic.sent_bytes,
+                received_bytes: traffic.received_bytes,
+            }),
+        }
+    }
+
+    /// Gives the device a task, behind those that it has.
+    fn give(&self, task: Task) {
+        drop(self.tasks.send(task));
+    }
+
+    /// Says what came of a task once it is known.
+    fn answer<T: Send + 'static>(
+        &self,
+        done: oneshot::Receiver<T>,
+        answer: impl FnOnce(T) -> Said + Send + 'static,
+    ) {
+        let outbox = self.outbox_sender.clone();
+        tokio::spawn(async move {
+            if let Ok(result) = done.await {
+                drop(outbox.send(said(answer(result))));
+            }
+        });
+    }
+}
+
+pub(crate) fn said(kind: Said) -> wire::FromWorker {
+    wire::FromWorker { incarnation: 0, kind: Some(kind) }
+}
+
+/// Bytes of a message between nodes: a chunk of pictures at 1080p has 75 MB.
+const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+const ANY_GRID: TokenGrid = TokenGrid { frames: 1, rows: 1, columns: 1 };
