@@ -10,7 +10,11 @@ use clap::{
 use plan::memory::Size;
 
 use crate::{
-    bench::BenchCommand, failure::Failure, forward::ForwardArgs, generate, system, terminal, time,
+    bench::BenchCommand,
+    cluster::{ServeArgs, StatusArgs, TokenCommand, WorkerArgs},
+    failure::Failure,
+    forward::ForwardArgs,
+    generate, system, terminal, time,
 };
 
 /// Makes videos from prompts, chunk by chunk, on the processor alone.
@@ -29,6 +33,14 @@ pub(crate) enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    Serve(ServeArgs),
+    Worker(WorkerArgs),
+    Status(StatusArgs),
+    /// Makes what lets machines and programs into a cluster.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Measures speed and memory on this machine.
     Bench {
@@ -104,6 +116,12 @@ pub(crate) struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub(crate) first_steps: Option<u32>,
+    /// Lets the pool behind this server make the video.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["model", "threads", "precision"])]
+    pub(crate) server: Option<String>,
+    /// A key of the server.
+    #[arg(long, value_name = "KEY", env = "FILMLOOM_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
     #[command(flatten)]
     pub(crate) threads: Threads,
     /// Numbers to compute with.

@@ -5,6 +5,10 @@
 //!               ├── plan       what a video takes, in bytes
 //!               ├── inspect    what a model folder holds
 //!               ├── forward    one part of a model on given tensors
+//!               ├── serve      a pool's coordinator, with a worker
+//!               ├── worker     a worker that joins a pool
+//!               ├── status     who is in a pool, what runs where
+//!               ├── token      what lets machines into a pool
 //!               └── bench      what this machine takes for it
 //! ```
 //!
@@ -19,6 +23,7 @@
 
 mod args;
 mod bench;
+mod cluster;
 mod failure;
 mod forward;
 mod generate;
@@ -26,6 +31,7 @@ mod held;
 mod inspect;
 mod interrupt;
 mod plan;
+mod remote;
 mod source;
 mod system;
 mod terminal;
@@ -49,10 +55,15 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
+        Command::Generate(args) if args.server.is_some() => remote::generate(args),
         Command::Generate(args) => generate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Model { command: ModelCommand::Inspect(args) } => inspect::run(args),
         Command::Model { command: ModelCommand::Forward(args) } => forward::run(args),
+        Command::Serve(args) => cluster::serve(args),
+        Command::Worker(args) => cluster::worker(args),
+        Command::Status(args) => cluster::status(args),
+        Command::Token { command } => cluster::token(command),
         Command::Bench { command } => bench::run(command),
     }
 }

@@ -158,7 +158,7 @@ impl<'a> Arm<'a> {
     /// Times a prompt and one chunk.
     fn measure(&mut self) -> Result<(), Failure> {
         let mut begun = Instant::now();
-        self.engine.encode(&self.engine.prompt(PROMPT)?)?;
+        self.engine.text().encode(&self.engine.prompt(PROMPT)?)?;
         self.text.add(begun.elapsed());
 
         let (mut passes, mut commit, mut decode) = (Vec::new(), Duration::ZERO, Duration::ZERO);

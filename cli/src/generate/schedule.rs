@@ -55,29 +55,15 @@ fn change(at: &str, prompt: &str, rate: &Rate, length: &Length) -> Result<Change
     if !(asked_seconds.is_finite() && 0.0 < asked_seconds) {
         return Err(refused("give a time after the beginning of the video".to_owned()));
     }
-    let fps = f64::from(rate.fps);
-    let seconds = |chunk| first_picture(chunk, rate) as f64 / fps;
-    // A time that names a chunk's first picture exactly must not miss it by a rounding error.
-    let reached = |chunk: &u32| asked_seconds <= seconds(*chunk) + 1e-6;
-    match (1..length.chunks).find(reached) {
-        Some(chunk) if first_picture(chunk, rate) < length.pictures => {
-            let seconds = seconds(chunk);
+    match rate.chunk_from(asked_seconds, length) {
+        Some((chunk, seconds)) => {
             Ok(Change { asked_seconds, chunk, seconds, prompt: prompt.to_owned() })
         }
-        _ => Err(refused(format!(
+        None => Err(refused(format!(
             "no chunk begins between then and the end of the video at {:.2} s: give an earlier \
              time, or a longer video",
-            length.pictures as f64 / fps
+            length.pictures as f64 / f64::from(rate.fps)
         ))),
-    }
-}
-
-/// Index of a chunk's first picture.
-fn first_picture(chunk: u32, rate: &Rate) -> u64 {
-    let frames = u64::from(chunk) * rate.chunk_frames.unwrap_or(0) as u64;
-    match frames.checked_sub(1) {
-        Some(after_the_first) => 1 + after_the_first * rate.pictures_per_frame as u64,
-        None => 0,
     }
 }
 

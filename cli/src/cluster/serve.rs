@@ -1,0 +1,131 @@
+//! `filmloom serve`: a coordinator, and a worker beside it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use api::{Access, Keys};
+use coordinator::{Config, Served};
+use tokio::sync::watch;
+
+use super::{Engine, ServeArgs, block_on, host_name, log, stopped, worker};
+use crate::{failure::Failure, source, terminal};
+
+/// Bytes of clean frames that are kept, at most.
+const LOG_BYTES_MAX: u64 = 64 << 30;
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+///
+/// [`Failure`] if the model, the folder or the addresses cannot be used.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    log();
+    let access = access(args)?;
+    let device = &args.device;
+    let checkpoint = source::open(device.model.as_deref())?;
+    let engine = Engine::new(device.precision, device.threads.count(), checkpoint)?;
+    let data = args.data.clone().map_or_else(default_data, Ok)?;
+    block_on(serve(args, access, engine, data))
+}
+
+async fn serve(
+    args: &ServeArgs,
+    access: Access,
+    engine: Engine,
+    data: PathBuf,
+) -> Result<(), Failure> {
+    let served = Served {
+        name: source::name(args.device.model.as_deref()),
+        digest: engine.checkpoint.contents()?.digest,
+        model: engine.checkpoint.model()?,
+        engine: engine.memory(),
+    };
+    let config = Config {
+        data: data.clone(),
+        http: args.http,
+        grpc: args.grpc,
+        access,
+        served,
+        jobs_max: args.jobs,
+        queue_max: args.queue,
+        log_bytes_max: LOG_BYTES_MAX,
+    };
+    let running = coordinator::start(config).await;
+    let running = running.map_err(|error| Failure::Input(error.to_string()))?;
+    terminal::say(&format!("HTTP at http://{}, workers at {}", running.http, running.grpc));
+    let port = running.grpc.port();
+    let (host, token) = (host_name(), running.token.display());
+    terminal::say(&format!(
+        "other machines join with: filmloom worker --join {host}:{port} --token \"$(cat {token})\""
+    ));
+    let mut stop = stopped();
+    if !args.no_worker {
+        beside(args, engine, &data, &running.token, running.grpc, stop.clone())?;
+    }
+    drop(stop.changed().await);
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts the worker of this process.
+fn beside(
+    args: &ServeArgs,
+    engine: Engine,
+    data: &Path,
+    token: &Path,
+    grpc: SocketAddr,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let token = fs::read_to_string(token)
+        .map_err(|error| Failure::Machine(format!("cannot read {}: {error}", token.display())))?;
+    let ip = if grpc.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { grpc.ip() };
+    let target = SocketAddr::new(ip, grpc.port()).to_string();
+    let listen = Some(SocketAddr::new(grpc.ip(), 0));
+    let config = worker::Config {
+        token: Some(token),
+        ..worker::config(target, data.join("worker"), host_name(), listen, &args.device, &engine)
+    };
+    let (cpu, checkpoint) = (engine.cpu, engine.checkpoint);
+    tokio::spawn(async move {
+        if let Err(error) = ::worker::run(config, cpu, checkpoint, stop).await {
+            tracing::error!(%error, "the worker of this process ended");
+        }
+    });
+    Ok(())
+}
+
+fn access(args: &ServeArgs) -> Result<Access, Failure> {
+    if args.insecure {
+        terminal::say(
+            "warning: --insecure lets everyone who reaches this machine make and delete videos",
+        );
+        return Ok(Access::Insecure);
+    }
+    if !args.api_key.is_empty() {
+        let keys = Keys::new(&args.api_key).map_err(|error| Failure::Input(error.to_string()))?;
+        return Ok(Access::Keys(keys));
+    }
+    if args.http.ip().is_loopback() {
+        return Ok(Access::Loopback);
+    }
+    Err(Failure::Input(format!(
+        "--http {} lets other machines in: give --api-key KEY, or --insecure to let everyone in",
+        args.http
+    )))
+}
+
+/// The user's data folder.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if the system does not say where it is.
+pub(super) fn default_data() -> Result<PathBuf, Failure> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = set("XDG_DATA_HOME").map(PathBuf::from);
+    let base = base.or_else(|| set("HOME").map(|home| Path::new(&home).join(".local/share")));
+    let none = || Failure::Input("there is no home folder: give --data DIR".to_owned());
+    Ok(base.ok_or_else(none)?.join("filmloom"))
+}

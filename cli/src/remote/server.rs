@@ -1,0 +1,128 @@
+//! The HTTP of a server, as a client uses it.
+
+use std::{io::Read, time::Duration};
+
+use serde_json::Value;
+use ureq::{Agent, Body, http::Response};
+
+use crate::failure::Failure;
+
+/// What a server may take to answer; contents may take longer to come.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of an answer that is read at once.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    base: String,
+    key: Option<String>,
+    agent: Agent,
+}
+
+impl Server {
+    /// The server at a URL, or at `HOST:PORT`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Input`] if the text is neither.
+    pub(crate) fn new(text: &str, key: Option<&str>) -> Result<Self, Failure> {
+        let text = text.trim().trim_end_matches('/');
+        let base = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let is_http = base.starts_with("http://") || base.starts_with("https://");
+        if !is_http || base.parse::<ureq::http::Uri>().is_err() {
+            let advice = "give a URL such as http://box:7842, or HOST:PORT";
+            return Err(Failure::Input(format!("--server {text}: {advice}")));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .build();
+        let (key, agent) = (key.map(str::to_owned), config.into());
+        Ok(Self { base, key, agent })
+    }
+
+    /// A JSON answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if the server does not answer, or refuses.
+    pub(crate) fn json(&self, path: &str) -> Result<Value, Failure> {
+        parse(self.get(path)?)
+    }
+
+    /// Asks for something, and gives the answer's content as it comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::json`].
+    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        Ok(self.get(path)?.into_body().into_reader())
+    }
+
+    /// Sends JSON and gives the JSON answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::json`].
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("authorization", self.authorization());
+        parse(self.checked(request.send_json(body))?)
+    }
+
+    /// Deletes something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::json`].
+    pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        self.checked(request.header("authorization", self.authorization()).call())?;
+        Ok(())
+    }
+
+    fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        self.checked(request.header("authorization", self.authorization()).call())
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.key.as_deref().unwrap_or("none"))
+    }
+
+    fn checked(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, Failure> {
+        let unreachable = |error: ureq::Error| {
+            Failure::Machine(format!(
+                "cannot reach {}: {error}; is `filmloom serve` running there?",
+                self.base
+            ))
+        };
+        let answer = answer.map_err(unreachable)?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let said = parse(answer).unwrap_or(Value::Null);
+        let message = said["error"]["message"].as_str().unwrap_or("no reason was given");
+        let message = format!("the server refuses ({}): {message}", status.as_u16());
+        Err(match status.is_client_error() {
+            true => Failure::Input(message),
+            false => Failure::Machine(message),
+        })
+    }
+}
+
+fn parse(answer: Response<Body>) -> Result<Value, Failure> {
+    let mut text = Vec::new();
+    let read = answer.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut text);
+    let strange = |error: &dyn std::error::Error| {
+        Failure::Machine(format!("the server's answer cannot be read: {error}"))
+    };
+    read.map_err(|error| strange(&error))?;
+    serde_json::from_slice(&text).map_err(|error| strange(&error))
+}

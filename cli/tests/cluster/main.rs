@@ -1,0 +1,9 @@
+//! A pool as its users meet it: real processes, real sockets, real kills.
+//!
+//! Videos are short and small, so that all of it takes a few minutes on two cores.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
+
+mod doors;
+mod pictures;
+mod pool;

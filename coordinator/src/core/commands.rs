@@ -1,0 +1,280 @@
+//! What the cluster decides, done.
+
+use api::{Happening, PlannedStage, VideoError};
+use plan::cluster::{Command, Duty, Outcome};
+use proto::{
+    control::{
+        self,
+        wire::{self, to_worker::Kind as Asked},
+    },
+    data::{Kind, Message},
+};
+use types::{Branch, Fence, JobId, NodeId};
+
+use super::{Core, Event, unix_now};
+use crate::records::{self, Status};
+
+/// Chunks that may be made before they are in the log; each costs every stage a slot.
+pub(crate) const UNCOMMITTED_CHUNKS_MAX: u32 = 1;
+
+impl Core {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Profile { node } => self.profile(node),
+            Command::Assign { node, assignment, duty } => self.assign(node, assignment, &duty),
+            Command::Release { node } => {
+                let assignment = self.cluster.pipeline().assignment();
+                self.tell(node, Asked::Release(wire::Release { assignment }));
+            }
+            Command::Place { fence } => self.place(fence),
+            Command::Encode { node, fence } => self.encode(node, fence),
+            Command::Open { node, fence, assignment } => self.open(node, fence, assignment),
+            Command::Close { node, fence } => {
+                self.tell(node, Asked::Close(wire::Close { fence: Some(fence.into()) }));
+            }
+            Command::Decode { node, fence, chunk } => {
+                let handle = self.handle.clone();
+                self.log.read(fence.job, chunk, move |result| {
+                    handle.tell_blocking(Event::Read(node, fence, chunk, result));
+                });
+            }
+            Command::Changed { job } => self.changed(job),
+        }
+    }
+
+    fn profile(&mut self, node: NodeId) {
+        let Ok(grid) = self.served.grid(self.served.own_size()) else { return };
+        let model =
+            wire::Model { name: self.served.name.clone(), digest: self.served.digest.0.to_vec() };
+        let (model, grid) = (Some(model), Some(grid.into()));
+        let numeric_class = String::new();
+        self.tell(node, Asked::Profile(wire::Profile { request: 0, model, numeric_class, grid }));
+    }
+
+    fn assign(&mut self, node: NodeId, assignment: u64, duty: &Duty) {
+        let Ok(grid) = self.served.grid(self.served.own_size()) else { return };
+        let model =
+            wire::Model { name: self.served.name.clone(), digest: self.served.digest.0.to_vec() };
+        let bytes = |node: Option<NodeId>| node.map(control::node_bytes).unwrap_or_default();
+        let assign = wire::Assign {
+            assignment,
+            model: Some(model),
+            numeric_class: String::new(),
+            layers: duty.layers.as_ref().map(wire::LayerRange::from),
+            text: duty.text,
+            decoder: duty.decoder,
+            grid: Some(grid.into()),
+            peers: self.peers(node),
+            next: bytes(duty.next),
+            lead: bytes(duty.lead),
+        };
+        self.tell(node, Asked::Assign(assign));
+    }
+
+    /// Those that a stage exchanges messages with: its neighbours, and the ends of
+    /// the pipeline with each other.
+    fn peers(&self, node: NodeId) -> Vec<wire::Peer> {
+        let stages = self.cluster.pipeline().stages();
+        let Some(place) = stages.iter().position(|&stage| stage == node) else { return Vec::new() };
+        let last = stages.len() - 1;
+        let mut places = Vec::new();
+        places.extend(place.checked_sub(1));
+        places.extend((place < last).then_some(place + 1));
+        places.extend((place == 0).then_some(last));
+        places.extend((place == last).then_some(0));
+        places.sort_unstable();
+        places.dedup();
+        let others = places.into_iter().filter(|&other| other != place);
+        others.map(|other| self.peer(node, stages[other], place < other)).collect()
+    }
+
+    /// Writes a placement down: in the log, which refuses what is lower from then
+    /// on, and in the store.
+    fn place(&mut self, fence: Fence) {
+        let Some(film) = self.films.get_mut(&fence.job) else { return };
+        film.epoch = fence.epoch.0;
+        film.contexts.clear();
+        let lead = self.cluster.pipeline().stages().first().copied();
+        let class = self.cluster.members().find(|&(node, _)| Some(node) == lead);
+        let Some((_, member)) = class else { return };
+        let header = chunk_log::Header {
+            job: fence.job,
+            model: self.served.digest.0,
+            class: member.offer.class.name().to_owned(),
+            x0_shape: film.x0_shape,
+            x0_dtype: types::Dtype::F32,
+        };
+        let is_probe = self.probe.is_some_and(|probe| probe.job == fence.job);
+        let record = (!is_probe).then(|| film.record());
+        let (log, saver, handle) = (self.log.clone(), self.saver.clone(), self.handle.clone());
+        tokio::spawn(async move {
+            let mut placed = log.prepare(header, fence).await.map_err(|error| error.to_string());
+            if let (Ok(()), Some(record)) = (&placed, record) {
+                placed = saver.insist(records::job_key(fence.job), &record).await;
+            }
+            handle.tell(Event::Placed(fence, placed)).await;
+        });
+    }
+
+    fn encode(&mut self, node: NodeId, fence: Fence) {
+        let unconditional = self.served.is_guided();
+        let Some(film) = self.films.get(&fence.job) else { return };
+        let prompts = film.wish.order.prompts.iter().map(|(_, prompt)| prompt.clone()).collect();
+        let fence = Some(fence.into());
+        self.tell(node, Asked::Encode(wire::Encode { fence, prompts, unconditional }));
+    }
+
+    /// Opens a job on a stage: its contexts go ahead on the data plane.
+    fn open(&mut self, node: NodeId, fence: Fence, assignment: u64) {
+        let Some(film) = self.films.get(&fence.job) else { return };
+        let mut uses = Vec::new();
+        for (&(prompt, branch), context) in &film.contexts {
+            let payload = context.payload.clone();
+            self.send(node, Message { fence, kind: Kind::Context { prompt, branch }, payload });
+            let from_chunk =
+                film.wish.order.prompts.get(prompt as usize).map_or(0, |prompt| prompt.0);
+            uses.push(wire::ContextUse {
+                from_chunk,
+                prompt_index: prompt,
+                unconditional: branch == Branch::Unconditional,
+                digest: context.digest.to_vec(),
+            });
+        }
+        let open = wire::Open {
+            fence: Some(fence.into()),
+            assignment,
+            grid: Some(film.grid.into()),
+            uncommitted_chunks_max: UNCOMMITTED_CHUNKS_MAX,
+            seed: film.wish.seed,
+            sampler: Some((&self.served.model.sampler).into()),
+            chunks: film.wish.order.length.chunks,
+            contexts: uses,
+        };
+        self.tell(node, Asked::Open(open));
+    }
+
+    /// A job is not what it was: those who watch are told, its record is written.
+    fn changed(&mut self, id: JobId) {
+        if self.probe.is_some_and(|probe| probe.job == id) {
+            return self.probe_changed(id);
+        }
+        self.tell_events(id);
+        let Some(job) = self.cluster.job(id) else { return };
+        let Some(film) = self.films.get_mut(&id) else { return };
+        let status = match job.outcome() {
+            Some(Outcome::Completed) => Status::Completed,
+            Some(Outcome::Failed(_)) => Status::Failed,
+            Some(Outcome::Cancelled) => return self.cancelled(id),
+            None if job.has_begun() => Status::InProgress,
+            None => Status::Queued,
+        };
+        if status == film.status {
+            return;
+        }
+        film.status = status;
+        match job.outcome() {
+            Some(Outcome::Completed) => {
+                film.completed_at = Some(unix_now());
+                film.happen(Happening::Done { pictures: film.pictures });
+                film.end();
+            }
+            Some(Outcome::Failed(problem)) => {
+                film.completed_at = Some(unix_now());
+                film.error = Some(problem.clone());
+                let (code, message) = ("failed".to_owned(), problem.clone());
+                film.happen(Happening::Failed { error: VideoError { code, message } });
+                film.end();
+            }
+            Some(Outcome::Cancelled) => {}
+            None => {
+                if film.started_at.is_none() && status == Status::InProgress {
+                    film.started_at = Some(unix_now());
+                    film.happen(Happening::Started);
+                }
+            }
+        }
+        self.saver.save(records::job_key(id), &film.record());
+    }
+
+    fn tell_events(&mut self, id: JobId) {
+        let planned = self.planned(id);
+        let Some(job) = self.cluster.job(id) else { return };
+        let Some(film) = self.films.get_mut(&id) else { return };
+        if film.epoch < job.epoch.0 {
+            film.happen(planned);
+            film.epoch = job.epoch.0;
+        }
+        while film.told_chunks < job.published {
+            let chunk = film.told_chunks;
+            film.told_chunks += 1;
+            film.happen(Happening::ChunkCommitted {
+                chunk,
+                chunks: job.spec.chunks,
+                pictures: film.pictures,
+                seconds: 0.0,
+                stage_timings: Vec::new(),
+            });
+        }
+    }
+
+    fn planned(&self, id: JobId) -> Happening {
+        let pipeline = self.cluster.pipeline();
+        let name = |node: NodeId| {
+            let record = self.nodes.get(&node);
+            record.map_or_else(|| node.to_string(), |record| record.name.clone())
+        };
+        let mut stages = Vec::new();
+        for (node, duty) in pipeline.duties() {
+            stages.extend(
+                super::views::parts(duty)
+                    .into_iter()
+                    .map(|stage| PlannedStage { stage, worker: name(node) }),
+            );
+        }
+        let plan = pipeline.plan();
+        Happening::Planned {
+            epoch: self.cluster.job(id).map_or(0, |job| job.epoch.0),
+            stages,
+            chunk_seconds: plan.map_or(0.0, |plan| plan.prediction.chunk_seconds),
+            bottleneck: self.bottleneck().unwrap_or_default(),
+        }
+    }
+
+    /// A job was cancelled and every stage has stopped: nothing of it stays.
+    fn cancelled(&mut self, id: JobId) {
+        let Some(mut film) = self.films.remove(&id) else { return };
+        film.happen(Happening::Cancelled);
+        film.end();
+        self.cluster.forget(id);
+        self.erase(id, &film);
+    }
+
+    /// Removes what is kept of a job that has ended.
+    pub(crate) fn erase(&self, id: JobId, film: &super::Film) {
+        film.remove_files();
+        self.saver.delete(records::job_key(id));
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            match log.remove(id).await {
+                Ok(()) | Err(chunk_log::Error::UnknownJob { .. }) => {}
+                Err(error) => tracing::warn!(job = %id, %error, "a job's log was not removed"),
+            }
+        });
+    }
+
+    fn probe_changed(&mut self, id: JobId) {
+        let Some(outcome) = self.cluster.job(id).and_then(|job| job.outcome()).cloned() else {
+            return;
+        };
+        if let Some(probe) = &mut self.probe {
+            probe.is_through = outcome == Outcome::Completed;
+        }
+        if let Outcome::Failed(problem) = outcome {
+            tracing::error!(%problem, "the first chunk of this pipeline failed");
+        }
+        self.cluster.forget(id);
+        if let Some(film) = self.films.remove(&id) {
+            self.erase(id, &film);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A job as those who asked for it see it: what was wished for, how far it is.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use api::{Happening, Refusal, VideoEvent, Written};
+use bytes::Bytes;
+use plan::{cluster::JobSpec, length::Length, memory::Size};
+use tokio::sync::watch;
+use types::{Branch, JobId, NodeId, TokenGrid};
+
+use super::{Event, Handle};
+use crate::{
+    model::{Order, Served},
+    publisher::{self, Pictures, Publisher},
+    records::{self, Status},
+};
+
+/// Who asked for what.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) job: JobId,
+    pub(crate) order: Order,
+    pub(crate) seed: u64,
+    pub(crate) priority: i8,
+    pub(crate) user: Option<String>,
+    pub(crate) created_at: u64,
+}
+
+/// A job's tables.
+#[derive(Debug)]
+pub(crate) struct Film {
+    pub(crate) wish: Wish,
+    pub(crate) grid: TokenGrid,
+    /// Channels, frames, rows, columns of a chunk's clean frames.
+    pub(crate) x0_shape: [u32; 4],
+    pub(crate) status: Status,
+    pub(crate) error: Option<String>,
+    pub(crate) epoch: u64,
+    pub(crate) started_at: Option<u64>,
+    pub(crate) completed_at: Option<u64>,
+    /// Pictures in the video.
+    pub(crate) pictures: u64,
+    pub(crate) decode_seconds: f64,
+    /// Who sends its clean frames.
+    pub(crate) lead: Option<NodeId>,
+    pub(crate) contexts: BTreeMap<(u32, Branch), Context>,
+    pub(crate) history: watch::Sender<Vec<VideoEvent>>,
+    pub(crate) written: watch::Sender<Written>,
+    publisher: Option<Publisher>,
+    file: publisher::Film,
+    /// Chunks that were told as events.
+    pub(super) told_chunks: u32,
+}
+
+/// What a prompt became.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) payload: Bytes,
+    pub(crate) digest: [u8; 32],
+}
+
+impl Wish {
+    /// A chunk that nobody asked for.
+    pub(super) fn probe(job: JobId, served: &Served, size: Size) -> Self {
+        let length =
+            Length { pictures: 1, needed_frames: 1, chunks: 1, frames: 1, surplus_pictures: 0 };
+        let prompts = vec![(0, "a red ball".to_owned())];
+        let seconds = 1.0 / f64::from(served.model.video.fps.max(1));
+        let order = Order { prompts, size, seconds, length };
+        Self { job, order, seed: 0, priority: 0, user: None, created_at: 0 }
+    }
+
+    /// The wish that a record holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the model that is served does not make such videos.
+    pub(crate) fn restored(
+        job: JobId,
+        record: &records::Job,
+        served: &Served,
+    ) -> Result<Self, Refusal> {
+        let size = Size { width: record.width, height: record.height };
+        let new = api::NewVideo {
+            prompt: record.prompt.clone(),
+            seconds: Some(record.seconds),
+            ..api::NewVideo::default()
+        };
+        let order = Order { prompts: record.prompts.clone(), size, ..served.order(&new)? };
+        Ok(Self {
+            job,
+            order,
+            seed: record.seed,
+            priority: record.priority,
+            user: record.user.clone(),
+            created_at: record.created_at,
+        })
+    }
+
+    /// The tables of this wish, and what the cluster must know of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the model has no such pictures.
+    pub(crate) fn film(self, served: &Served, videos: &Path) -> Result<(Film, JobSpec), Refusal> {
+        let Order { size, length, .. } = &self.order;
+        let refused = |problem: String| Refusal::InvalidRequest { param: None, message: problem };
+        let work = served.work(*size, length.frames).map_err(|error| refused(error.to_string()))?;
+        let user = self.user.as_deref().map_or(0, |user| {
+            let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(user.as_bytes()).as_bytes();
+            u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        });
+        let spec = JobSpec { work, chunks: length.chunks, priority: self.priority.into(), user };
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        let name = format!("{}", self.job);
+        let file = publisher::Film {
+            path: videos.join(format!("{name}.mp4")),
+            live: videos.join(format!("{name}.live.mp4")),
+            thumbnail: videos.join(format!("{name}.png")),
+            options: video::Options {
+                width: side(size.width),
+                height: side(size.height),
+                pictures_per_second: served.model.video.fps,
+            },
+            pictures: length.pictures,
+        };
+        let film = Film {
+            grid: served.grid(*size)?,
+            x0_shape: served.x0_shape(*size)?,
+            wish: self,
+            status: Status::Queued,
+            error: None,
+            epoch: 0,
+            started_at: None,
+            completed_at: None,
+            pictures: 0,
+            decode_seconds: 0.0,
+            lead: None,
+            contexts: BTreeMap::new(),
+            history: watch::Sender::default(),
+            written: watch::Sender::default(),
+            publisher: None,
+            file,
+            told_chunks: 0,
+        };
+        Ok((film, spec))
+    }
+}
+
+impl Film {
+    pub(super) fn add_context(&mut self, prompt: u32, branch: Branch, payload: Bytes) {
+        let digest = *blake3::hash(&payload).as_bytes();
+        if (prompt as usize) < self.wish.order.prompts.len() {
+            self.contexts.insert((prompt, branch), Context { payload, digest });
+        }
+    }
+
+    pub(super) fn has_contexts(&self, is_guided: bool) -> bool {
+        self.contexts.len() == self.wish.order.prompts.len() + usize::from(is_guided)
+    }
+
+    /// Adds a chunk's pictures to the video.
+    pub(super) fn push(&mut self, pictures: Pictures, handle: &Handle) -> Result<(), String> {
+        // A decoder that begins again begins the video again: its bytes are the same.
+        if pictures.chunk == 0 {
+            self.publisher = None;
+        }
+        if self.publisher.is_none() {
+            if 0 < pictures.chunk {
+                return Ok(());
+            }
+            let (handle, job) = (handle.clone(), self.wish.job);
+            let told = move |published| {
+                handle.tell_blocking(Event::Published(job, published));
+            };
+            let started = Publisher::start(self.file.clone(), self.written.clone(), told);
+            self.publisher = Some(started.map_err(|error| error.to_string())?);
+        }
+        match &self.publisher {
+            Some(publisher) => publisher.push(pictures),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is added to the video any more.
+    pub(super) fn end(&mut self) {
+        self.publisher = None;
+        self.contexts.clear();
+    }
+
+    /// Where the finished video is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Where its first picture is.
+    pub(crate) fn thumbnail_path(&self) -> &Path {
+        &self.file.thumbnail
+    }
+
+    /// Removes its files.
+    pub(crate) fn remove_files(&self) {
+        if let Err(problem) = publisher::remove(&self.file) {
+            tracing::warn!(%problem, "a file was not removed");
+        }
+    }
+
+    /// Where the video is while it grows.
+    pub(crate) fn live_path(&self) -> PathBuf {
+        match self.status {
+            Status::Completed => self.file.path.clone(),
+            Status::Queued | Status::InProgress | Status::Failed => self.file.live.clone(),
+        }
+    }
+
+    /// Something happened to it.
+    pub(super) fn happen(&self, what: Happening) {
+        self.history.send_modify(|events| {
+            let number = events.len() as u64 + 1;
+            events.push(VideoEvent { number, what });
+        });
+    }
+
+    /// What is to be written down of it.
+    pub(crate) fn record(&self) -> records::Job {
+        let Wish { order, seed, priority, user, created_at, .. } = &self.wish;
+        records::Job {
+            prompt: order.prompts.first().map(|(_, prompt)| prompt.clone()).unwrap_or_default(),
+            prompts: order.prompts.clone(),
+            width: order.size.width,
+            height: order.size.height,
+            seconds: order.seconds,
+            seed: *seed,
+            priority: *priority,
+            user: user.clone(),
+            status: self.status,
+            error: self.error.clone(),
+            epoch: self.epoch,
+            created_at: *created_at,
+            started_at: self.started_at,
+            completed_at: self.completed_at,
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! The one task that everything that happens goes through.
+//!
+//! ```text
+//!  sessions ──┐
+//!  hops ──────┤            ┌─▶ sessions: assign, open, close
+//!  chunk log ─┼─▶ events ─▶ Cluster ─▶ commands ─┼─▶ hops: contexts, frames
+//!  publishers ┤    (one task)          ├─▶ chunk log, state store
+//!  HTTP ──────┘            └─▶ films: events, status
+//! ```
+//!
+//! `plan::cluster` decides; here are the tables that its commands need: sessions,
+//! films, what is on its way to the log. Nothing in it waits: what takes time is
+//! done elsewhere and comes back as an event.
+
+mod commands;
+mod film;
+mod nodes;
+mod videos;
+pub(crate) mod views;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use link::{Arrival, Switchboard};
+use plan::cluster::{Cluster, JobSpec, Policy};
+use proto::{
+    control::wire::{FromWorker, ToWorker},
+    data::{Kind, Message},
+};
+use tokio::sync::{mpsc, oneshot};
+use types::{Branch, Fence, Incarnation, JobId, NodeId};
+
+pub(crate) use film::{Film, Wish};
+pub(crate) use nodes::{Entering, Session};
+
+use crate::{
+    log_thread::Log,
+    model::Served,
+    publisher::{Pictures, Published},
+    records,
+    saver::Saver,
+};
+
+/// Events that may wait: more makes whoever brings them wait.
+pub(crate) const EVENTS_MAX: usize = 1024;
+
+/// Something that happened.
+pub(crate) enum Event {
+    /// A worker wants to open a session.
+    Enter(Box<Entering>, oneshot::Sender<Result<Incarnation, String>>),
+    /// A worker said something.
+    Said(NodeId, Incarnation, FromWorker),
+    /// A worker's session broke.
+    Lost(NodeId, Incarnation),
+    /// A message came from a worker.
+    Arrived(Arrival),
+    /// A job's placement is written down.
+    Placed(Fence, Result<(), String>),
+    /// A chunk is in the log, or cannot be.
+    Logged(Fence, u32, Result<(), chunk_log::Error>),
+    /// A chunk was read for the decoder.
+    Read(NodeId, Fence, u32, Result<Bytes, chunk_log::Error>),
+    /// A chunk is in the video, or cannot be.
+    Published(JobId, Published),
+    /// Someone asks.
+    Ask(Box<dyn FnOnce(&mut Core) + Send>),
+}
+
+/// How everything else speaks to the core.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(mpsc::Sender<Event>);
+
+impl Handle {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        (Self(sender), events)
+    }
+
+    /// Tells what happened.
+    pub(crate) async fn tell(&self, event: Event) {
+        // Once the core has ended, so does the process.
+        drop(self.0.send(event).await);
+    }
+
+    /// As [`Handle::tell`], from a thread.
+    pub(crate) fn tell_blocking(&self, event: Event) {
+        drop(self.0.blocking_send(event));
+    }
+
+    /// Asks the core.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        let ask = Box::new(move |core: &mut Core| drop(sender.send(question(core))));
+        self.tell(Event::Ask(ask)).await;
+        answer.await.ok()
+    }
+}
+
+/// What the core is made of.
+pub(crate) struct Parts {
+    pub(crate) node: NodeId,
+    pub(crate) served: Arc<Served>,
+    pub(crate) policy: Policy,
+    pub(crate) log: Log,
+    pub(crate) saver: Saver,
+    pub(crate) switchboard: Switchboard,
+    pub(crate) videos: PathBuf,
+    pub(crate) handle: Handle,
+}
+
+/// The tables, and the cluster that decides.
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) served: Arc<Served>,
+    pub(crate) cluster: Cluster,
+    pub(crate) films: BTreeMap<JobId, Film>,
+    sessions: BTreeMap<NodeId, Session>,
+    nodes: BTreeMap<NodeId, records::Node>,
+    log: Log,
+    saver: Saver,
+    switchboard: Switchboard,
+    videos: PathBuf,
+    handle: Handle,
+    begun: Instant,
+    /// The assignment that a probe chunk went through, or is on its way.
+    probe: Option<Probe>,
+    /// Pairs of workers whose messages go by here.
+    relayed: BTreeSet<(NodeId, NodeId)>,
+    showings: BTreeMap<JobId, videos::Showing>,
+}
+
+/// A chunk that is made only to see that all is well.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    assignment: u64,
+    job: JobId,
+    is_through: bool,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { node, served, policy, log, saver, switchboard, videos, handle } = parts;
+        Self {
+            node,
+            served,
+            cluster: Cluster::new(policy),
+            films: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            log,
+            saver,
+            switchboard,
+            videos,
+            handle,
+            begun: Instant::now(),
+            probe: None,
+            relayed: BTreeSet::new(),
+            showings: BTreeMap::new(),
+        }
+    }
+
+    /// Takes events until nobody is left to bring any.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        loop {
+            self.execute();
+            let due = self.cluster.poll_timeout().map(|due| due.saturating_sub(self.now()));
+            let timeout = tokio::time::sleep(due.unwrap_or(Duration::from_secs(3600)));
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.handle(event),
+                    None => return,
+                },
+                () = timeout => {
+                    let now = self.now();
+                    self.cluster.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Enter(entering, reply) => self.enter(*entering, reply),
+            Event::Said(node, incarnation, message) => self.hear(node, incarnation, message),
+            Event::Lost(node, incarnation) => self.lose(node, incarnation),
+            Event::Arrived(arrival) => self.arrive(arrival),
+            Event::Placed(fence, Ok(())) => self.cluster.handle_placed(now, fence),
+            Event::Placed(fence, Err(problem)) => self.cluster.handle_failed(now, fence, problem),
+            Event::Logged(fence, chunk, result) => self.logged(fence, chunk, result),
+            Event::Read(node, fence, chunk, result) => self.decode(node, fence, chunk, result),
+            Event::Published(job, published) => self.published(job, published),
+            Event::Ask(question) => question(self),
+        }
+    }
+
+    fn execute(&mut self) {
+        while let Some(command) = self.cluster.poll_command() {
+            self.command(command);
+        }
+        self.begin_probe();
+    }
+
+    /// A message from a worker.
+    fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { from, message: Message { fence, kind, payload }, .. } = arrival;
+        match kind {
+            Kind::Clean { chunk } => {
+                let handle = self.handle.clone();
+                self.log.append(fence, chunk, payload, move |result| {
+                    handle.tell_blocking(Event::Logged(fence, chunk, result));
+                });
+                if let Some(film) = self.films.get_mut(&fence.job) {
+                    film.lead = Some(from);
+                }
+            }
+            Kind::Context { prompt, branch } => self.take_context(fence, prompt, branch, payload),
+            Kind::Pictures { chunk, width, height, decode_seconds, .. } => {
+                self.take_pictures(
+                    fence,
+                    decode_seconds,
+                    Pictures { chunk, width, height, rgb: payload },
+                );
+            }
+            Kind::Hidden { .. }
+            | Kind::Velocity { .. }
+            | Kind::Durable { .. }
+            | Kind::Decode { .. }
+            | Kind::Probe => {}
+        }
+    }
+
+    fn logged(&mut self, fence: Fence, chunk: u32, result: Result<(), chunk_log::Error>) {
+        let now = self.now();
+        match result {
+            Ok(()) => {
+                if let Some(lead) = self.films.get(&fence.job).and_then(|film| film.lead) {
+                    let kind = Kind::Durable { chunk };
+                    self.send(lead, Message { fence, kind, payload: Bytes::new() });
+                }
+                self.cluster.handle_committed(now, fence, chunk);
+            }
+            Err(error @ chunk_log::Error::Stale { .. }) => {
+                tracing::warn!(job = %fence.job, chunk, %error, "a chunk was refused");
+            }
+            Err(error) => self.cluster.handle_failed(now, fence, error.to_string()),
+        }
+    }
+
+    fn take_context(&mut self, fence: Fence, prompt: u32, branch: Branch, payload: Bytes) {
+        let now = self.now();
+        let is_guided = self.served.is_guided();
+        let Some(film) = self.films.get_mut(&fence.job) else { return };
+        film.add_context(prompt, branch, payload);
+        if film.has_contexts(is_guided) {
+            self.cluster.handle_encoded(now, fence);
+        }
+    }
+
+    fn take_pictures(&mut self, fence: Fence, decode_seconds: f64, pictures: Pictures) {
+        let now = self.now();
+        let chunk = pictures.chunk;
+        if self.show(fence.job, &pictures.rgb) {
+            return;
+        }
+        if self.probe.is_some_and(|probe| probe.job == fence.job) {
+            return self.cluster.handle_published(now, fence.job, chunk);
+        }
+        let Some(film) = self.films.get_mut(&fence.job) else { return };
+        film.decode_seconds += decode_seconds;
+        if let Err(problem) = film.push(pictures, &self.handle) {
+            self.cluster.handle_failed(now, fence, problem);
+        }
+    }
+
+    fn published(&mut self, job: JobId, published: Published) {
+        let now = self.now();
+        match published {
+            Ok((chunk, pictures)) => {
+                if let Some(film) = self.films.get_mut(&job) {
+                    film.pictures = pictures;
+                }
+                self.cluster.handle_published(now, job, chunk);
+            }
+            Err(problem) => {
+                let epoch = self.cluster.job(job).map(|job| job.epoch);
+                if let Some(epoch) = epoch {
+                    self.cluster.handle_failed(now, Fence { job, epoch }, problem);
+                }
+            }
+        }
+    }
+
+    /// A chunk from the log goes to the decoder.
+    fn decode(
+        &mut self,
+        node: NodeId,
+        fence: Fence,
+        chunk: u32,
+        result: Result<Bytes, chunk_log::Error>,
+    ) {
+        let payload = match result {
+            Ok(payload) => payload,
+            Err(error) => {
+                let (now, problem) = (self.now(), error.to_string());
+                if !self.end_showing(fence.job, &problem) {
+                    self.cluster.handle_failed(now, fence, problem);
+                }
+                return;
+            }
+        };
+        let Some(film) = self.films.get(&self.shown(fence.job)) else { return };
+        let [_, _, rows, columns] = film.x0_shape;
+        self.send(node, Message { fence, kind: Kind::Decode { chunk, rows, columns }, payload });
+    }
+
+    /// Makes a chunk once a pipeline is ready, to see that all is well.
+    fn begin_probe(&mut self) {
+        let assignment = self.cluster.pipeline().assignment();
+        let is_probed = self.probe.is_some_and(|probe| probe.assignment == assignment);
+        if is_probed || !self.cluster.pipeline().is_ready() {
+            return;
+        }
+        let job = JobId(random());
+        let size = self.served.own_size();
+        let wish = Wish::probe(job, &self.served, size);
+        let Ok((film, spec)) = wish.film(&self.served, &self.videos) else { return };
+        self.probe = Some(Probe { assignment, job, is_through: false });
+        self.films.insert(job, film);
+        let now = self.now();
+        let spec = JobSpec { priority: i32::MAX, ..spec };
+        if self.cluster.handle_created(now, job, spec).is_err() {
+            self.probe = None;
+        }
+    }
+
+    /// Why a video that is asked for now would not be made, if so.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let pipeline = self.cluster.pipeline();
+        if let Some(problem) = pipeline.problem() {
+            return Some(problem.to_owned());
+        }
+        if pipeline.plan().is_none() {
+            return Some("no worker has joined yet, or none is measured yet".to_owned());
+        }
+        if !pipeline.is_ready() {
+            return Some("workers are loading the model".to_owned());
+        }
+        let is_through = self.probe.is_some_and(|probe| probe.is_through);
+        (!is_through).then(|| "a first chunk is being made to see that all is well".to_owned())
+    }
+
+    pub(crate) fn send(&self, to: NodeId, message: Message) {
+        let fence = message.fence;
+        if let Err(error) = self.switchboard.send(to, message) {
+            tracing::warn!(node = %to, job = %fence.job, %error, "a message was not sent");
+        }
+    }
+
+    pub(crate) fn tell(&mut self, node: NodeId, kind: proto::control::wire::to_worker::Kind) {
+        let Some(session) = self.sessions.get(&node) else { return };
+        let message = ToWorker { incarnation: session.incarnation.0, kind: Some(kind) };
+        if session.sender.try_send(Ok(message)).is_err() {
+            // It takes nothing, or is gone: its next session is told again.
+            tracing::warn!(%node, "a worker does not listen: its session ends");
+            let (now, incarnation) = (self.now(), session.incarnation);
+            self.sessions.remove(&node);
+            self.cluster.handle_lost(now, node, incarnation);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A random number.
+///
+/// # Panics
+///
+/// If the system has no randomness: no identity would be one.
+pub(crate) fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system gives random numbers");
+    u128::from_le_bytes(bytes)
+}

@@ -1,0 +1,263 @@
+//! Workers: their sessions, and what they say.
+
+use link::Way;
+use plan::{
+    cluster::{Boot, Member, Offer, Presence},
+    placement::{Limits, Speed},
+};
+use proto::control::{
+    self,
+    wire::{self, FromWorker, ToWorker, from_worker::Kind as Said},
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+use types::{Class, Fence, Incarnation, NodeId};
+
+use super::Core;
+use crate::records;
+
+/// A worker that wants to open a session.
+#[derive(Debug)]
+pub(crate) struct Entering {
+    pub(crate) node: NodeId,
+    pub(crate) hello: wire::Hello,
+    pub(crate) sender: mpsc::Sender<Result<ToWorker, Status>>,
+}
+
+/// A worker's open session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) incarnation: Incarnation,
+    pub(super) sender: mpsc::Sender<Result<ToWorker, Status>>,
+    pub(crate) device: String,
+    pub(super) addresses: Vec<String>,
+    pub(crate) heartbeat: wire::Heartbeat,
+}
+
+impl Core {
+    /// A node has joined, or has joined before.
+    pub(crate) fn add_node(&mut self, node: NodeId, record: records::Node) {
+        self.nodes.insert(node, record);
+    }
+
+    /// Whether a node has joined and was not removed.
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
+    /// A worker's session, if it is open.
+    pub(crate) fn session(&self, node: NodeId) -> Option<&Session> {
+        self.sessions.get(&node)
+    }
+
+    pub(super) fn enter(
+        &mut self,
+        entering: Entering,
+        reply: oneshot::Sender<Result<Incarnation, String>>,
+    ) {
+        let entered = self.try_enter(entering);
+        drop(reply.send(entered));
+    }
+
+    fn try_enter(&mut self, entering: Entering) -> Result<Incarnation, String> {
+        let Entering { node, hello, sender } = entering;
+        if !self.knows(node) {
+            return Err(format!("node {node} is no member of this cluster: join it with a token"));
+        }
+        let served = self.served.digest;
+        if !hello.models.iter().any(|model| *model == served.0) {
+            let theirs: Vec<String> = hello.models.iter().map(|bytes| hex(bytes)).collect();
+            return Err(format!(
+                "this cluster works with model {served}, the worker has {}",
+                theirs.join(", ")
+            ));
+        }
+        let shown = |malformed: proto::Malformed| malformed.to_string();
+        let boot: [u8; 16] =
+            hello.boot.as_slice().try_into().map_err(|_| "boot has not 16 bytes")?;
+        let boot = Boot(u128::from_be_bytes(boot));
+        let addresses = control::addresses(hello.addresses.clone()).map_err(shown)?;
+        let offer = offer(&hello).map_err(shown)?;
+        let now = self.now();
+        let entered = self.cluster.handle_session(now, node, boot, offer);
+        let incarnation = entered.map_err(|refused| refused.to_string())?;
+        let heartbeat = wire::Heartbeat::default();
+        let device = hello.device;
+        let session = Session { incarnation, sender, device, addresses, heartbeat };
+        self.sessions.insert(node, session);
+        self.switchboard.connect(node, Way::Accept);
+        let record =
+            records::Node { name: hello.name, incarnation: incarnation.0, boot: hex(&hello.boot) };
+        self.saver.save(records::node_key(node), &record);
+        self.nodes.insert(node, record);
+        let held = hello.held.into_iter().filter_map(|held| control::fence(held.fence).ok());
+        self.cluster.handle_held(now, node, &held.collect::<Vec<_>>());
+        Ok(incarnation)
+    }
+
+    pub(super) fn lose(&mut self, node: NodeId, incarnation: Incarnation) {
+        let session = self.sessions.get(&node);
+        if session
+            .is_some_and(|session| session.incarnation == incarnation && session.sender.is_closed())
+        {
+            self.sessions.remove(&node);
+            let now = self.now();
+            self.cluster.handle_lost(now, node, incarnation);
+        }
+    }
+
+    pub(super) fn hear(&mut self, node: NodeId, incarnation: Incarnation, message: FromWorker) {
+        let is_current =
+            self.sessions.get(&node).is_some_and(|open| open.incarnation == incarnation);
+        if !is_current || message.incarnation != incarnation.0 {
+            return tracing::warn!(%node, "a message of another life of the node was dropped");
+        }
+        let Some(kind) = message.kind else { return };
+        if let Err(malformed) = self.try_hear(node, incarnation, kind) {
+            tracing::warn!(%node, %malformed, "a message was dropped");
+        }
+    }
+
+    fn try_hear(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        said: Said,
+    ) -> Result<(), proto::Malformed> {
+        let now = self.now();
+        match said {
+            Said::Heartbeat(heartbeat) => {
+                if let Some(session) = self.sessions.get_mut(&node) {
+                    session.heartbeat = heartbeat;
+                }
+            }
+            Said::Profiled(profiled) => match profiled.problem {
+                None => self.cluster.handle_profiled(now, node, speed(&profiled)),
+                Some(problem) => {
+                    tracing::warn!(%node, %problem, "a worker cannot be measured");
+                }
+            },
+            Said::StageReady(ready) => self.cluster.handle_ready(now, node, ready.assignment),
+            Said::StageFailed(failed) => {
+                tracing::warn!(%node, problem = %failed.problem, "a worker cannot hold its part");
+                self.cluster.handle_not_ready(now, node, failed.assignment, failed.problem);
+            }
+            Said::Opened(opened) => {
+                let fence = control::fence(opened.fence)?;
+                match opened.problem {
+                    None => self.cluster.handle_opened(now, node, fence),
+                    Some(problem) => self.fail(node, fence, &problem),
+                }
+            }
+            Said::Closed(closed) => {
+                self.cluster.handle_closed(now, node, control::fence(closed.fence)?);
+            }
+            Said::JobFailed(failed) => {
+                self.fail(node, control::fence(failed.fence)?, &failed.problem)
+            }
+            Said::Leaving(leaving) => {
+                tracing::info!(%node, reason = %leaving.reason, "a worker leaves");
+                self.sessions.remove(&node);
+                self.cluster.handle_left(now, node, incarnation);
+            }
+            Said::LinkFailed(failed) => self.relay(node, control::node(&failed.peer)?),
+            Said::LinkMeasured(_) | Said::Hello(_) => {}
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, node: NodeId, fence: Fence, problem: &str) {
+        if self.end_showing(fence.job, problem) {
+            return;
+        }
+        let now = self.now();
+        let name = self.nodes.get(&node).map_or("a worker", |record| &record.name);
+        self.cluster.handle_failed(now, fence, format!("{name}: {problem}"));
+    }
+
+    /// Two workers cannot reach each other: their messages go by this node.
+    fn relay(&mut self, one: NodeId, other: NodeId) {
+        self.relayed.insert((one.min(other), one.max(other)));
+        tracing::warn!(%one, %other, "two workers cannot reach each other: messages go by here");
+        for (node, peer) in [(one, other), (other, one)] {
+            let peer = Some(self.peer(node, peer, false));
+            self.tell(node, wire::to_worker::Kind::Connect(wire::Connect { peer }));
+        }
+    }
+
+    /// How `node` reaches `peer`. `is_first` if it stands before it, and dials if
+    /// both could.
+    pub(super) fn peer(&self, node: NodeId, peer: NodeId, is_first: bool) -> wire::Peer {
+        let addresses = |node| {
+            let session: Option<&Session> = self.sessions.get(&node);
+            session.map_or(&[][..], |session| &session.addresses)
+        };
+        let (own, theirs) = (addresses(node), addresses(peer));
+        let is_relayed = self.relayed.contains(&(node.min(peer), node.max(peer)));
+        let way = match (is_relayed, own.is_empty(), theirs.is_empty()) {
+            (true, _, _) | (_, true, true) => wire::peer::Way::Relay,
+            (_, true, false) => wire::peer::Way::Dial,
+            (_, false, true) => wire::peer::Way::Accept,
+            (_, false, false) if is_first => wire::peer::Way::Dial,
+            (_, false, false) => wire::peer::Way::Accept,
+        };
+        let addresses = match way {
+            wire::peer::Way::Dial => theirs.to_vec(),
+            wire::peer::Way::Accept | wire::peer::Way::Relay | wire::peer::Way::Unspecified => {
+                Vec::new()
+            }
+        };
+        wire::Peer { node: control::node_bytes(peer), way: way.into(), addresses }
+    }
+}
+
+/// Whether a member is here, in a word.
+pub(crate) fn presence(member: &Member) -> &'static str {
+    match (member.presence, &member.excluded) {
+        (Presence::Gone, _) => "gone",
+        (Presence::Lost(_), _) => "suspected",
+        (Presence::Here, Some(_)) => "failed",
+        (Presence::Here, None) if member.speed.is_none() => "measured",
+        (Presence::Here, None) => "ready",
+    }
+}
+
+fn offer(hello: &wire::Hello) -> Result<Offer, proto::Malformed> {
+    let malformed = |field, problem: String| proto::Malformed { field, problem };
+    let name = hello.classes.first().map_or("", String::as_str);
+    let class = Class::from_name(name).ok_or_else(|| {
+        malformed("classes", format!("begin with {name:?}, which this side does not know"))
+    })?;
+    let limits = hello.limits.unwrap_or_default();
+    let roles = hello.roles.unwrap_or_default();
+    if hello.name.is_empty() || 64 < hello.name.chars().count() {
+        return Err(malformed("name", "has not 1 to 64 characters".to_owned()));
+    }
+    Ok(Offer {
+        name: hello.name.clone(),
+        class,
+        memory_bytes: hello.memory_bytes,
+        limits: Limits {
+            layers: limits.layers.map(control::layers).transpose()?,
+            memory_bytes_max: limits.memory_bytes_max,
+            layers_share_max: limits.layers_share_max,
+        },
+        layers: roles.layers,
+        text: roles.text,
+        decoder: roles.decoder,
+    })
+}
+
+fn speed(profiled: &wire::Profiled) -> Speed {
+    Speed {
+        layer_seconds: profiled.layer_seconds,
+        embedding_seconds: profiled.embedding_seconds,
+        head_seconds: profiled.head_seconds,
+        decode_seconds: profiled.decode_seconds,
+        text_seconds: profiled.text_seconds,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,179 @@
+//! Videos that are asked for, not wanted any more, or looked at again.
+
+use std::time::Duration;
+
+use api::{Happening, Refusal, Video};
+use bytes::Bytes;
+use plan::cluster::{JobSpec, Progress};
+use tokio::sync::mpsc;
+use types::{Epoch, Fence, JobId, NodeId};
+
+use super::{Core, Event, Film, random};
+use crate::{
+    pictures::Viewing,
+    records::{self, Status},
+};
+
+/// A finished video that is decoded again for someone.
+#[derive(Debug)]
+pub(super) struct Showing {
+    job: JobId,
+    decoder: NodeId,
+    next: u32,
+    chunks: u32,
+    sender: mpsc::Sender<Result<Bytes, String>>,
+}
+
+/// Videos that may be decoded again at once.
+const SHOWINGS_MAX: usize = 8;
+
+impl Core {
+    /// Whether another video may be asked for.
+    pub(crate) fn room(&self) -> Result<(), Refusal> {
+        let waiting = self.cluster.waiting();
+        if waiting < self.cluster.policy().queue_max {
+            return Ok(());
+        }
+        let chunks = self.cluster.pipeline().plan().map(|plan| plan.prediction.seconds_per_chunk);
+        let wait = Duration::try_from_secs_f64(chunks.unwrap_or(1.0)).unwrap_or_default();
+        Err(Refusal::TooManyRequests {
+            message: format!("{waiting} videos wait already: come back later"),
+            retry_after_seconds: wait.as_secs() + 1,
+        })
+    }
+
+    /// Takes a video that is written down.
+    pub(crate) fn create(&mut self, film: Film, spec: JobSpec) -> Result<Video, Refusal> {
+        let (job, now) = (film.wish.job, self.now());
+        self.room()?;
+        self.films.insert(job, film);
+        if let Err(full) = self.cluster.handle_created(now, job, spec) {
+            if let Some(film) = self.films.remove(&job) {
+                self.erase(job, &film);
+            }
+            let message = full.to_string();
+            return Err(Refusal::TooManyRequests { message, retry_after_seconds: 1 });
+        }
+        let position = self.cluster.position(job);
+        if let (Some(film), Some(position)) = (self.films.get(&job), position) {
+            let position = u32::try_from(position).unwrap_or(u32::MAX);
+            film.happen(Happening::Queued { position, estimated_start_at: None });
+        }
+        let gone = || Refusal::Internal { detail: "the video vanished".to_owned() };
+        self.video(job).ok_or_else(gone)
+    }
+
+    /// A video that a coordinator before this one had.
+    pub(crate) fn restore(
+        &mut self,
+        mut film: Film,
+        spec: JobSpec,
+        record: &records::Job,
+        committed: u32,
+    ) {
+        let job = film.wish.job;
+        film.status = record.status;
+        film.error = record.error.clone();
+        film.epoch = record.epoch;
+        film.started_at = record.started_at;
+        film.completed_at = record.completed_at;
+        match record.status {
+            Status::Completed => {
+                film.pictures = film.wish.order.length.pictures;
+                film.happen(Happening::Done { pictures: film.pictures });
+            }
+            Status::Failed => {
+                let message = film.error.clone().unwrap_or_default();
+                let error = api::VideoError { code: "failed".to_owned(), message };
+                film.happen(Happening::Failed { error });
+            }
+            Status::Queued | Status::InProgress => {
+                let epoch = Epoch(record.epoch);
+                let committed = committed.min(spec.chunks);
+                let progress = Progress { epoch, committed, published: 0 };
+                self.cluster.restore(job, spec, progress);
+            }
+        }
+        self.films.insert(job, film);
+    }
+
+    /// Ends a video, or forgets one that has ended. Gives whether there is one.
+    pub(crate) fn cancel(&mut self, job: JobId) -> bool {
+        let Some(film) = self.films.get(&job) else { return false };
+        match film.status {
+            Status::Queued | Status::InProgress => {
+                let now = self.now();
+                self.cluster.handle_cancelled(now, job);
+            }
+            Status::Completed | Status::Failed => {
+                if let Some(film) = self.films.remove(&job) {
+                    self.cluster.forget(job);
+                    self.erase(job, &film);
+                }
+            }
+        }
+        true
+    }
+
+    /// Decodes a finished video again.
+    pub(crate) fn view(&mut self, job: JobId) -> Result<Viewing, Refusal> {
+        let away = |message: &str| Refusal::Unavailable { message: message.to_owned() };
+        let Some(film) = self.films.get(&job) else { return Err(away("the video is gone")) };
+        let decoder =
+            self.cluster.pipeline().decoder().filter(|&node| self.session(node).is_some());
+        let decoder = decoder.ok_or_else(|| away("no worker is there to decode it"))?;
+        self.showings.retain(|_, showing| !showing.sender.is_closed());
+        if SHOWINGS_MAX <= self.showings.len() {
+            return Err(away("too many videos are being decoded again: come back later"));
+        }
+        let (sender, chunks) = mpsc::channel(2);
+        let order = &film.wish.order;
+        let viewing = Viewing { size: order.size, pictures: order.length.pictures, chunks };
+        let showing = Showing { job, decoder, next: 0, chunks: order.length.chunks, sender };
+        let id = JobId(random());
+        self.showings.insert(id, showing);
+        self.show_next(id);
+        Ok(viewing)
+    }
+
+    /// Sends the next chunk of a showing to the decoder.
+    fn show_next(&mut self, id: JobId) {
+        let Some(showing) = self.showings.get_mut(&id) else { return };
+        let (node, job, chunk) = (showing.decoder, showing.job, showing.next);
+        let fence = Fence { job: id, epoch: Epoch(0) };
+        if chunk == showing.chunks || showing.sender.is_closed() {
+            self.showings.remove(&id);
+            let close = proto::control::wire::Close { fence: Some(fence.into()) };
+            return self.tell(node, proto::control::wire::to_worker::Kind::Close(close));
+        }
+        showing.next += 1;
+        let handle = self.handle.clone();
+        self.log.read(job, chunk, move |result| {
+            handle.tell_blocking(Event::Read(node, fence, chunk, result));
+        });
+    }
+
+    /// The video that a showing is of.
+    pub(super) fn shown(&self, id: JobId) -> JobId {
+        self.showings.get(&id).map_or(id, |showing| showing.job)
+    }
+
+    /// A chunk's pictures came for a showing. Gives whether they were for one.
+    pub(super) fn show(&mut self, id: JobId, rgb: &Bytes) -> bool {
+        let Some(showing) = self.showings.get(&id) else { return false };
+        let (sender, rgb, handle) = (showing.sender.clone(), rgb.clone(), self.handle.clone());
+        // The next chunk is decoded once this one is taken.
+        tokio::spawn(async move {
+            drop(sender.send(Ok(rgb)).await);
+            handle.tell(Event::Ask(Box::new(move |core| core.show_next(id)))).await;
+        });
+        true
+    }
+
+    /// Ends a showing that cannot go on.
+    pub(super) fn end_showing(&mut self, id: JobId, problem: &str) -> bool {
+        let Some(showing) = self.showings.remove(&id) else { return false };
+        drop(showing.sender.try_send(Err(problem.to_owned())));
+        true
+    }
+}

@@ -1,0 +1,186 @@
+//! The tables as the HTTP door shows them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{Cluster, Link, Size, StageTiming, Status, Video, VideoError, VideoId, Worker};
+use plan::{
+    cluster::{Duty, Presence},
+    placement::{Bottleneck, Verdict},
+};
+use serde_json::{Map, Value, json};
+use types::{JobId, NodeId};
+
+use super::{Core, Film, nodes::presence, unix_now};
+use crate::records;
+
+impl Core {
+    /// A video as it is now.
+    pub(crate) fn video(&self, id: JobId) -> Option<Video> {
+        let film = self.films.get(&id).filter(|film| !self.is_hidden(film))?;
+        let job = self.cluster.job(id);
+        let order = &film.wish.order;
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        let chunks = u64::from(order.length.chunks.max(1));
+        let done = match film.status {
+            records::Status::Completed => chunks,
+            records::Status::Queued | records::Status::InProgress | records::Status::Failed => {
+                u64::from(job.map_or(0, |job| job.published))
+            }
+        };
+        let wait = self.cluster.position(id).and_then(|_| self.cluster.estimated_wait_seconds(id));
+        let rest = job
+            .zip(self.cluster.pipeline().plan())
+            .map(|(job, plan)| f64::from(job.chunks_left()) * plan.prediction.seconds_per_chunk);
+        let now = unix_now();
+        let at = |seconds: f64| {
+            now + Duration::try_from_secs_f64(seconds).map_or(0, |wait| wait.as_secs())
+        };
+        let is_over = film.completed_at.is_some();
+        Some(Video {
+            id: VideoId(id.0),
+            model: self.served.name.clone(),
+            prompt: order.prompts.first().map(|(_, prompt)| prompt.clone()).unwrap_or_default(),
+            status: match film.status {
+                records::Status::Queued => Status::Queued,
+                records::Status::InProgress => Status::InProgress,
+                records::Status::Completed => Status::Completed,
+                records::Status::Failed => Status::Failed,
+            },
+            progress: u8::try_from(done * 100 / chunks).unwrap_or(100),
+            created_at: film.wish.created_at,
+            started_at: film.started_at,
+            completed_at: film.completed_at,
+            expires_at: None,
+            size: Size { width: side(order.size.width), height: side(order.size.height) },
+            seconds: order.seconds,
+            seed: film.wish.seed,
+            fps: self.served.model.video.fps,
+            error: film
+                .error
+                .clone()
+                .map(|message| VideoError { code: "failed".to_owned(), message }),
+            queue_position: self.cluster.position(id).map(side),
+            estimated_start_at: wait.map(at),
+            estimated_completion_at: rest
+                .filter(|_| !is_over)
+                .map(|rest| at(wait.unwrap_or(0.0) + rest)),
+            pictures: film.pictures,
+            stage_timings: self.timings(),
+        })
+    }
+
+    /// Videos in the order in which they were asked for.
+    pub(crate) fn videos(&self) -> Vec<JobId> {
+        let shown = self.films.values().filter(|film| !self.is_hidden(film));
+        let mut videos: Vec<_> = shown.map(|film| (film.wish.created_at, film.wish.job)).collect();
+        videos.sort_unstable();
+        videos.into_iter().map(|(_, job)| job).collect()
+    }
+
+    fn is_hidden(&self, film: &Film) -> bool {
+        self.probe.is_some_and(|probe| probe.job == film.wish.job)
+    }
+
+    /// Who is here, what runs where and what bounds it.
+    pub(crate) fn cluster_view(&self) -> Cluster {
+        let pipeline = self.cluster.pipeline();
+        let duties: BTreeMap<NodeId, &Duty> = pipeline.duties().collect();
+        let members =
+            self.cluster.members().filter(|(_, member)| member.presence != Presence::Gone);
+        let workers = members.map(|(node, member)| {
+            let session = self.session(node);
+            let used = session.map_or(0, |session| session.heartbeat.memory_used_bytes);
+            let mut more = Map::new();
+            more.insert("name".to_owned(), json!(member.offer.name));
+            more.insert("incarnation".to_owned(), json!(member.incarnation.0));
+            if let Some(speed) = member.speed {
+                more.insert("layer_seconds".to_owned(), json!(speed.layer_seconds));
+            }
+            if let Some(problem) = &member.excluded {
+                more.insert("problem".to_owned(), json!(problem));
+            }
+            Worker {
+                id: node.to_string(),
+                device: session.map(|session| session.device.clone()).unwrap_or_default(),
+                class: member.offer.class.name().to_owned(),
+                state: presence(member).to_owned(),
+                stages: duties.get(&node).map(|duty| parts(duty)).unwrap_or_default(),
+                memory_bytes: member.offer.memory_bytes,
+                memory_used_bytes: used,
+                more,
+            }
+        });
+        let running = self.films.values().filter(|film| film.status == records::Status::InProgress);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Cluster {
+            workers: workers.collect(),
+            links: Vec::<Link>::new(),
+            running: count(running.count()),
+            queued: count(self.cluster.waiting()),
+            chunk_seconds: pipeline.plan().map(|plan| plan.prediction.chunk_seconds),
+            bottleneck: self.bottleneck(),
+            more: self.plan_view(),
+        }
+    }
+
+    fn plan_view(&self) -> Map<String, Value> {
+        let mut more = Map::new();
+        if let Some(problem) = self.problem() {
+            more.insert("problem".to_owned(), json!(problem));
+        }
+        if let Some(plan) = self.cluster.pipeline().plan() {
+            let one_node = plan.explanation.verdict == Verdict::UseOneNode;
+            more.insert("assignment".to_owned(), json!(self.cluster.pipeline().assignment()));
+            more.insert("jobs_at_once".to_owned(), json!(self.cluster.pipeline().jobs()));
+            more.insert("use_one_node".to_owned(), json!(one_node));
+            more.insert("seconds_per_chunk".to_owned(), json!(plan.prediction.seconds_per_chunk));
+        }
+        more
+    }
+
+    /// What bounds the speed, in words.
+    pub(super) fn bottleneck(&self) -> Option<String> {
+        let pipeline = self.cluster.pipeline();
+        let plan = pipeline.plan()?;
+        let name = |index| {
+            let node = pipeline.node(index)?;
+            let members = self.cluster.members().find(|&(other, _)| other == node);
+            members.map(|(_, member)| member.offer.name.clone())
+        };
+        let busy = (plan.prediction.busy_share * 100.0).round();
+        Some(match plan.prediction.bottleneck {
+            Bottleneck::Worker { worker } => {
+                format!("worker {} is busy {busy} % of the time", name(worker)?)
+            }
+            Bottleneck::Link { from, to } => {
+                let (from, to) = (name(from)?, name(to)?);
+                format!("the link from {from} to {to} is busy {busy} % of the time")
+            }
+        })
+    }
+
+    /// What every worker of the pipeline has done since its session began.
+    pub(crate) fn timings(&self) -> Vec<StageTiming> {
+        let timing = |(node, duty): (NodeId, &Duty)| {
+            let counters = self.session(node)?.heartbeat.counters.unwrap_or_default();
+            Some(StageTiming {
+                stage: parts(duty).join(", "),
+                worker: node.to_string(),
+                compute_seconds: counters.compute_seconds,
+                transfer_seconds: 0.0,
+                wait_seconds: counters.wait_seconds,
+                sent_bytes: counters.sent_bytes,
+            })
+        };
+        self.cluster.pipeline().duties().filter_map(timing).collect()
+    }
+}
+
+/// What a worker holds, part by part.
+pub(crate) fn parts(duty: &Duty) -> Vec<String> {
+    let layers = duty.layers.as_ref();
+    let layers = layers.map(|layers| format!("layers {}..{}", layers.start, layers.end));
+    let text = duty.text.then(|| "text".to_owned());
+    let decode = duty.decoder.then(|| "decode".to_owned());
+    [layers, text, decode].into_iter().flatten().collect()
+}

@@ -1,0 +1,73 @@
+//! What workers and tools reach by gRPC: joining, sessions, the data plane, the
+//! cluster's state, health and reflection.
+
+mod cluster;
+mod joining;
+mod session;
+
+use std::sync::Arc;
+
+use identity::{Authority, Identity};
+use link::{DataService, Switchboard, service::Relaying, tls};
+use proto::generated::{
+    DESCRIPTORS, cluster::cluster_server::ClusterServer, control::control_server::ControlServer,
+    control::joining_server::JoiningServer,
+};
+use rustls::time_provider::DefaultTimeProvider;
+use tokio::{net::TcpListener, sync::watch};
+use tonic::service::interceptor::InterceptedService;
+
+use crate::{core::Handle, saver::Saver};
+
+/// What the gRPC side stands on.
+pub(crate) struct Grpc {
+    pub(crate) listener: TcpListener,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) identity: Identity,
+    pub(crate) switchboard: Switchboard,
+    pub(crate) handle: Handle,
+    pub(crate) saver: Saver,
+    pub(crate) about: About,
+}
+
+pub(crate) use session::About;
+
+/// Serves until the process ends.
+///
+/// # Errors
+///
+/// The transport's, a sentence.
+pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
+    let Grpc { listener, authority, identity, switchboard, handle, saver, about } = grpc;
+    let config = identity::server_config(&identity, Arc::new(DefaultTimeProvider));
+    let incoming = tls::incoming(listener, Arc::new(config));
+    let (_kept, known) = watch::channel(Some(switchboard));
+    let data = DataService::new(known, Relaying::On);
+    let joining = joining::Joining::new(authority, handle.clone(), saver);
+    let control = session::Sessions::new(handle.clone(), about);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControlServer<session::Sessions>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| error.to_string())?;
+    let served = tls::server()
+        .add_service(JoiningServer::new(joining).max_decoding_message_size(JOIN_BYTES_MAX))
+        .add_service(data.into_server())
+        .add_service(ControlServer::new(control).max_decoding_message_size(CONTROL_BYTES_MAX))
+        .add_service(ClusterServer::with_interceptor(cluster::State::new(handle), members_only))
+        .add_service(InterceptedService::new(health_service, members_only))
+        .add_service(InterceptedService::new(reflection, members_only));
+    served.serve_with_incoming(incoming).await.map_err(|error| error.to_string())
+}
+
+/// Bytes of a request to join, and of a control message, at most.
+const JOIN_BYTES_MAX: usize = 16 << 10;
+const CONTROL_BYTES_MAX: usize = 256 << 10;
+
+/// Lets nobody in without a certificate of the cluster.
+fn members_only(request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    link::service::member(&request)?;
+    Ok(request)
+}

@@ -1,0 +1,108 @@
+//! The chunk log on a thread of its own, since it waits for the disk.
+
+use std::thread;
+
+use bytes::Bytes;
+use chunk_log::{ChunkLog, Error, Header};
+use tokio::sync::{mpsc, oneshot};
+use types::{Fence, JobId};
+
+/// What waits for the log at most: every job's uncommitted chunks, and reads.
+const REQUESTS_MAX: usize = 1024;
+
+/// The log's handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Log(mpsc::Sender<Request>);
+
+type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Given = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
+
+enum Request {
+    /// A job begins, or begins again, under this epoch.
+    Prepare(Box<Header>, Fence, Done),
+    Append(Fence, u32, Bytes, Done),
+    Read(JobId, u32, Given),
+    Remove(JobId, Done),
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Prepare(..) => "Prepare",
+            Self::Append(..) => "Append",
+            Self::Read(..) => "Read",
+            Self::Remove(..) => "Remove",
+        })
+    }
+}
+
+impl Log {
+    /// Starts the thread. It ends with the last handle.
+    pub(crate) fn start(log: ChunkLog) -> std::io::Result<Self> {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        thread::Builder::new().name("chunk-log".to_owned()).spawn(move || run(log, requests))?;
+        Ok(Self(sender))
+    }
+
+    /// A job begins, or begins again, under this epoch.
+    pub(crate) async fn prepare(&self, header: Header, fence: Fence) -> Result<(), Error> {
+        let (sender, done) = oneshot::channel();
+        let reply = Box::new(|result| drop(sender.send(result)));
+        self.ask(Request::Prepare(Box::new(header), fence, reply)).await;
+        done.await.unwrap_or(Ok(()))
+    }
+
+    /// Appends a chunk; `done` is called once it is durable.
+    pub(crate) fn append(
+        &self,
+        fence: Fence,
+        chunk: u32,
+        payload: Bytes,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        self.give(Request::Append(fence, chunk, payload, Box::new(done)));
+    }
+
+    /// Reads a chunk.
+    pub(crate) fn read(
+        &self,
+        job: JobId,
+        chunk: u32,
+        given: impl FnOnce(Result<Bytes, Error>) + Send + 'static,
+    ) {
+        self.give(Request::Read(job, chunk, Box::new(given)));
+    }
+
+    /// Forgets a job.
+    pub(crate) async fn remove(&self, job: JobId) -> Result<(), Error> {
+        let (sender, done) = oneshot::channel();
+        self.ask(Request::Remove(job, Box::new(|result| drop(sender.send(result))))).await;
+        done.await.unwrap_or(Ok(()))
+    }
+
+    async fn ask(&self, request: Request) {
+        drop(self.0.send(request).await);
+    }
+
+    fn give(&self, request: Request) {
+        if let Err(error) = self.0.try_send(request) {
+            // A worker sends again what was not acknowledged.
+            tracing::error!(%error, "the chunk log does not keep up");
+        }
+    }
+}
+
+fn run(mut log: ChunkLog, mut requests: mpsc::Receiver<Request>) {
+    while let Some(request) = requests.blocking_recv() {
+        match request {
+            Request::Prepare(header, fence, done) => {
+                done(log.create(&header).and_then(|()| log.raise(fence)));
+            }
+            Request::Append(fence, chunk, payload, done) => {
+                done(log.append(fence, chunk, &payload).map(drop));
+            }
+            Request::Read(job, chunk, given) => given(log.read(job, chunk).map(Bytes::from)),
+            Request::Remove(job, done) => done(log.remove(job)),
+        }
+    }
+}

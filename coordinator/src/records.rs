@@ -1,0 +1,79 @@
+//! What the state store holds, as JSON that a person can read.
+//!
+//! | key | record |
+//! | --- | --- |
+//! | `coordinator` | [`Own`] |
+//! | `nodes/<hex>` | [`Node`] |
+//! | `jobs/<hex>` | [`Job`] |
+//! | `tokens/<hex>` | `identity::TokenRecord` |
+
+use serde::{Deserialize, Serialize};
+use types::{JobId, NodeId};
+
+/// The coordinator itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Own {
+    /// The number of its life.
+    pub(crate) incarnation: u64,
+}
+
+/// A node that has joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// The number of its last life; 0 if it had none.
+    pub(crate) incarnation: u64,
+    /// The process that lived it, in hexadecimal digits.
+    pub(crate) boot: String,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) prompt: String,
+    /// Prompts with the first chunk of each.
+    pub(crate) prompts: Vec<(u32, String)>,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) seconds: f64,
+    pub(crate) seed: u64,
+    pub(crate) priority: i8,
+    pub(crate) user: Option<String>,
+    pub(crate) status: Status,
+    /// Why it failed.
+    pub(crate) error: Option<String>,
+    /// The number of its last placement.
+    pub(crate) epoch: u64,
+    pub(crate) created_at: u64,
+    pub(crate) started_at: Option<u64>,
+    pub(crate) completed_at: Option<u64>,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Queued,
+    InProgress,
+    Completed,
+    Failed,
+}
+
+pub(crate) const OWN: &str = "coordinator";
+pub(crate) const NODES: &str = "nodes/";
+pub(crate) const JOBS: &str = "jobs/";
+pub(crate) const TOKENS: &str = "tokens/";
+
+pub(crate) fn job_key(job: JobId) -> String {
+    format!("{JOBS}{job}")
+}
+
+pub(crate) fn node_key(node: NodeId) -> String {
+    format!("{NODES}{node}")
+}
+
+/// The number that a key's hexadecimal end names.
+pub(crate) fn number(key: &str, prefix: &str) -> Option<u128> {
+    u128::from_str_radix(key.strip_prefix(prefix)?, 16).ok()
+}

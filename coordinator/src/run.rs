@@ -1,0 +1,378 @@
+//! Starts a coordinator on its data folder.
+//!
+//! ```text
+//!  data/ca/            the authority: whoever has it is the cluster
+//!  data/identity/      the coordinator's own key and certificate
+//!  data/join.token     what makes a machine a node
+//!  data/state.redb     records: nodes, jobs, tokens
+//!  data/log/           clean frames of every committed chunk
+//!  data/videos/        the videos
+//! ```
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::Access;
+use chunk_log::{ChunkLog, Limits};
+use identity::{Authority, FileError, FileNames, Identity, Subject, Validity};
+use link::{Me, Switchboard, switchboard::NOTICES_MAX, switchboard::Tls};
+use plan::{
+    cluster::{Boot, Policy},
+    placement::Link,
+};
+use proto::{control::wire, data::End};
+use rustls::time_provider::DefaultTimeProvider;
+use store::{Embedded, Expect, List, Store};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use types::{Incarnation, JobId, NodeId};
+
+use crate::{
+    core::{Core, Event, Handle, Parts, Wish, unix_now},
+    door::Door,
+    grpc::{self, About, Grpc},
+    log_thread::Log,
+    model::Served,
+    records::{self, Own},
+    saver::Saver,
+    tokens::{TokenUse, create_token},
+};
+
+/// What a coordinator is run with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Who may come in by HTTP.
+    pub access: Access,
+    /// The model that is served.
+    pub served: Served,
+    /// Jobs at once.
+    pub jobs_max: NonZeroU32,
+    /// Jobs that may wait.
+    pub queue_max: usize,
+    /// Bytes of the chunk log, at most.
+    pub log_bytes_max: u64,
+}
+
+/// A coordinator at work.
+#[derive(Debug)]
+pub struct Running {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Where the join token is.
+    pub token: PathBuf,
+    saver: Saver,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Waits until everything is written down, for a while, and ends.
+    pub async fn stop(self) {
+        let written = async {
+            while !self.saver.is_idle() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(3), written).await);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Why a coordinator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused. Act on what it says.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The cluster's authority cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The cluster's authority cannot be used.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The state store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The chunk log cannot be used.
+    #[error(transparent)]
+    Log(#[from] chunk_log::Error),
+    /// The model cannot be planned.
+    #[error(transparent)]
+    Work(#[from] plan::placement::WorkError),
+    /// No token could be made.
+    #[error("no join token could be made: {0}")]
+    Token(String),
+}
+
+/// How long a certificate of the coordinator's lasts; it is made anew at a start.
+const CERTIFICATE_LIFETIME_S: u64 = 365 * 24 * 3600;
+const HEARTBEAT_MS: u32 = 500;
+
+/// Starts a coordinator.
+///
+/// # Errors
+///
+/// [`Error`] if its folder, its ports or its model cannot be used.
+pub async fn start(config: Config) -> Result<Running, Error> {
+    let Config { data, http, grpc, access, served, jobs_max, queue_max, log_bytes_max } = config;
+    let kept = open(&data, log_bytes_max).await?;
+    let Kept { authority, identity, store, incarnation, chunk_log, restored } = kept;
+    let node = identity.key().node_id();
+    let (token, videos, served) = (data.join("join.token"), data.join("videos"), Arc::new(served));
+    let saver = Saver::start(store);
+    let system = |action: &str| {
+        let action = action.to_owned();
+        move |source| Error::System { action, source }
+    };
+    let log = Log::start(chunk_log).map_err(system("start the chunk log's thread"))?;
+    let (handle, events) = Handle::new();
+    let me = Me {
+        end: End { node, incarnation },
+        model: served.digest,
+        class: None,
+        tls: client_tls(identity.clone()),
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
+    };
+    let switchboard = switchboard(me, &handle);
+    let policy = policy(&served, jobs_max, queue_max)?;
+    let parts = Parts {
+        node,
+        served: Arc::clone(&served),
+        policy,
+        log,
+        saver: saver.clone(),
+        switchboard: switchboard.clone(),
+        videos: videos.clone(),
+        handle: handle.clone(),
+    };
+    let mut core = Core::new(parts);
+    restored.into_core(&mut core, &served, &videos);
+
+    let listen = |address: SocketAddr| async move {
+        let action = format!("listen at {address}");
+        TcpListener::bind(address).await.map_err(|source| Error::System { action, source })
+    };
+    let (http, listener) = (listen(http).await?, listen(grpc).await?);
+    let address = |listener: &TcpListener| listener.local_addr().map_err(system("listen"));
+    let (http_address, grpc_address) = (address(&http)?, address(&listener)?);
+    let model = wire::Model { name: served.name.clone(), digest: served.digest.0.to_vec() };
+    let about = About { coordinator: node, model, heartbeat_ms: HEARTBEAT_MS };
+    let serving = Grpc {
+        listener,
+        authority,
+        identity,
+        switchboard,
+        handle: handle.clone(),
+        saver: saver.clone(),
+        about,
+    };
+    let door = Door { handle, served, saver: saver.clone(), videos, begun_at: unix_now() };
+    let router = api::router(Arc::new(door), access);
+    let tasks = vec![
+        tokio::spawn(core.run(events)),
+        tokio::spawn(async move {
+            if let Err(error) = grpc::serve(serving).await {
+                tracing::error!(%error, "workers cannot reach this coordinator any more");
+            }
+        }),
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(http, router).await {
+                tracing::error!(%error, "HTTP ended");
+            }
+        }),
+    ];
+    Ok(Running { http: http_address, grpc: grpc_address, token, saver, tasks })
+}
+
+/// Bytes of a message between nodes.
+const PAYLOAD_BYTES_MAX: usize = 256 << 20;
+
+/// What a data folder holds.
+struct Kept {
+    authority: Arc<Authority>,
+    identity: Identity,
+    store: Arc<dyn Store>,
+    incarnation: Incarnation,
+    chunk_log: ChunkLog,
+    restored: Restored,
+}
+
+/// Opens a data folder; what is missing is made.
+async fn open(data: &Path, folder_bytes_max: u64) -> Result<Kept, Error> {
+    for name in ["", "videos", "ca", "identity", "log"] {
+        let folder = data.join(name);
+        let action = format!("make {}", folder.display());
+        fs::create_dir_all(&folder).map_err(|source| Error::System { action, source })?;
+    }
+    let authority = Arc::new(authority(&data.join("ca"))?);
+    let identity = own_identity(&data.join("identity"), &authority)?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&data.join("state.redb")).await?);
+    let incarnation = begin_life(&*store).await?;
+    write_token(&*store, &authority, &data.join("join.token")).await?;
+    let chunk_log = ChunkLog::open(&data.join("log"), Limits { folder_bytes_max })?;
+    let restored = restored(&*store, &chunk_log).await?;
+    Ok(Kept { authority, identity, store, incarnation, chunk_log, restored })
+}
+
+fn policy(served: &Served, jobs_max: NonZeroU32, queue_max: usize) -> Result<Policy, Error> {
+    let frames = served.model.transformer.as_ref().and_then(|transformer| transformer.window);
+    let frames = frames.map_or(1, |window| window.chunk as u64);
+    Ok(Policy {
+        work: served.work(served.own_size(), frames)?,
+        jobs_max,
+        queue_max,
+        settle: Duration::from_millis(500),
+        grace: Duration::from_secs(3),
+        attempts_max: 3,
+        decoding_max: 2,
+        // 1 Gbit/s, until it is measured.
+        assumed_link: Link { bytes_per_second: 1.17e8, latency_seconds: 2e-4 },
+    })
+}
+
+fn switchboard(me: Me, handle: &Handle) -> Switchboard {
+    let (arrivals, mut arrived) = mpsc::channel(8);
+    let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
+    let handle = handle.clone();
+    tokio::spawn(async move {
+        while let Some(arrival) = arrived.recv().await {
+            handle.tell(Event::Arrived(arrival)).await;
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(notice) = noticed.recv().await {
+            tracing::debug!(?notice, "a hop changed");
+        }
+    });
+    Switchboard::new(me, arrivals, notices)
+}
+
+fn client_tls(identity: Identity) -> Tls {
+    Tls(Arc::new(move |expected| {
+        Arc::new(identity::client_config(&identity, expected, Arc::new(DefaultTimeProvider)))
+    }))
+}
+
+fn authority(folder: &Path) -> Result<Authority, Error> {
+    match Authority::load(folder) {
+        Err(FileError::Missing { .. }) => {
+            let authority = Authority::create(unix_now())?;
+            authority.store(folder)?;
+            Ok(authority)
+        }
+        loaded => Ok(loaded?),
+    }
+}
+
+/// The coordinator's identity: its key stays, its certificate is made anew.
+fn own_identity(folder: &Path, authority: &Authority) -> Result<Identity, Error> {
+    let validity = Validity { now_unix: unix_now(), lifetime_s: CERTIFICATE_LIFETIME_S };
+    let identity = match Identity::load(folder, FileNames::Node) {
+        Ok(identity) => {
+            let key = identity.key().clone();
+            let certificate = authority.sign(&Subject::Coordinator, &key.public_der(), validity)?;
+            Identity::new(key, certificate, authority.certificate().clone())?
+        }
+        Err(FileError::Missing { .. }) => authority.issue(&Subject::Coordinator, validity)?,
+        Err(error) => return Err(error.into()),
+    };
+    identity.store(folder, FileNames::Node)?;
+    Ok(identity)
+}
+
+/// Gives the number of this life, which is written down.
+async fn begin_life(store: &dyn Store) -> Result<Incarnation, Error> {
+    let own = store.get(records::OWN).await?;
+    let own = own.and_then(|record| serde_json::from_slice::<Own>(&record.value).ok());
+    let incarnation = own.unwrap_or_default().incarnation + 1;
+    let value = format!("{{\"incarnation\":{incarnation}}}");
+    store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
+    Ok(Incarnation(incarnation))
+}
+
+async fn write_token(store: &dyn Store, authority: &Authority, path: &Path) -> Result<(), Error> {
+    if fs::exists(path).unwrap_or(false) {
+        return Ok(());
+    }
+    let token = create_token(store, authority.fingerprint(), TokenUse::default()).await;
+    let token = token.map_err(Error::Token)?;
+    Ok(identity::write_secret_file(path, &format!("{token}\n"))?)
+}
+
+/// What a coordinator before this one has left.
+struct Restored {
+    nodes: Vec<(NodeId, records::Node)>,
+    jobs: Vec<(JobId, records::Job, u32)>,
+}
+
+async fn restored(store: &dyn Store, log: &ChunkLog) -> Result<Restored, Error> {
+    let mut restored = Restored { nodes: Vec::new(), jobs: Vec::new() };
+    for (key, value) in all(store, records::NODES).await? {
+        let node = records::number(&key, records::NODES);
+        match (node, serde_json::from_slice(&value)) {
+            (Some(node), Ok(record)) => restored.nodes.push((NodeId(node), record)),
+            (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
+        }
+    }
+    for (key, value) in all(store, records::JOBS).await? {
+        let job = records::number(&key, records::JOBS);
+        match (job, serde_json::from_slice(&value)) {
+            (Some(job), Ok(record)) => {
+                let job = JobId(job);
+                restored.jobs.push((job, record, log.committed(job).unwrap_or(0)));
+            }
+            (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
+        }
+    }
+    restored.jobs.sort_by_key(|(job, record, _)| (record.created_at, *job));
+    Ok(restored)
+}
+
+async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let mut list = List { prefix: prefix.to_owned(), after: None, limit: 100 };
+    let mut found = Vec::new();
+    loop {
+        let page = store.list(&list).await?;
+        found.extend(page.records.into_iter().map(|record| (record.key, record.value)));
+        match page.next {
+            Some(next) => list.after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+impl Restored {
+    fn into_core(self, core: &mut Core, served: &Served, videos: &Path) {
+        for (node, record) in self.nodes {
+            if let Ok(boot) = u128::from_str_radix(&record.boot, 16) {
+                let incarnation = Incarnation(record.incarnation);
+                core.cluster.restore_member(node, incarnation, Boot(boot));
+            }
+            core.add_node(node, record);
+        }
+        for (job, record, committed) in self.jobs {
+            let film = Wish::restored(job, &record, served);
+            match film.and_then(|wish| wish.film(served, videos)) {
+                Ok((film, spec)) => core.restore(film, spec, &record, committed),
+                Err(error) => tracing::error!(%job, %error, "a video cannot be gone on with"),
+            }
+        }
+    }
+}
