@@ -26,8 +26,10 @@ mod publisher;
 mod records;
 mod run;
 mod saver;
+mod state;
 mod tokens;
 
 pub use model::Served;
 pub use run::{Config, Error, Running, start};
+pub use state::State;
 pub use tokens::{TokenUse, create_token};

@@ -10,6 +10,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::SocketAddr,
     num::NonZeroU32,
@@ -28,9 +29,9 @@ use plan::{
 };
 use proto::{control::wire, data::End};
 use rustls::time_provider::DefaultTimeProvider;
-use store::{Embedded, Expect, List, Store};
+use store::Store;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use types::{Incarnation, JobId, NodeId};
+use types::{Epoch, Incarnation, JobId};
 
 use crate::{
     core::{Core, Event, Handle, Parts, Wish, unix_now},
@@ -38,8 +39,8 @@ use crate::{
     grpc::{self, About, Grpc},
     log_thread::Log,
     model::Served,
-    records::{self, Own},
     saver::Saver,
+    state::{Left, State, is_there},
     tokens::{TokenUse, create_token},
 };
 
@@ -48,6 +49,8 @@ use crate::{
 pub struct Config {
     /// Its data folder.
     pub data: PathBuf,
+    /// Where records are kept.
+    pub state: State,
     /// Where HTTP listens.
     pub http: SocketAddr,
     /// Where gRPC listens.
@@ -131,11 +134,13 @@ const HEARTBEAT_MS: u32 = 500;
 ///
 /// [`Error`] if its folder, its ports or its model cannot be used.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let Config { data, http, grpc, access, served, jobs_max, queue_max, log_bytes_max } = config;
-    let kept = open(&data, log_bytes_max).await?;
-    let Kept { authority, identity, store, incarnation, chunk_log, restored } = kept;
-    let node = identity.key().node_id();
-    let (token, videos, served) = (data.join("join.token"), data.join("videos"), Arc::new(served));
+    let Config { data, state, http, grpc, access, served, jobs_max, queue_max, log_bytes_max } =
+        config;
+    let kept = open(&data, &state, log_bytes_max).await?;
+    let Kept { authority, identity, store, chunk_log, left } = kept;
+    let logged = logged(&chunk_log, &left);
+    let (node, token, videos, served) =
+        (identity.key().node_id(), data.join("join.token"), data.join("videos"), Arc::new(served));
     let saver = Saver::start(store);
     let system = |action: &str| {
         let action = action.to_owned();
@@ -144,7 +149,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let log = Log::start(chunk_log).map_err(system("start the chunk log's thread"))?;
     let (handle, events) = Handle::new();
     let me = Me {
-        end: End { node, incarnation },
+        end: End { node, incarnation: Incarnation(left.incarnation) },
         model: served.digest,
         class: None,
         tls: client_tls(identity.clone()),
@@ -163,7 +168,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         handle: handle.clone(),
     };
     let mut core = Core::new(parts);
-    restored.into_core(&mut core, &served, &videos);
+    restore(left, &logged, &mut core, &served, &videos);
 
     let listen = |address: SocketAddr| async move {
         let action = format!("listen at {address}");
@@ -171,7 +176,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     };
     let (http, listener) = (listen(http).await?, listen(grpc).await?);
     let address = |listener: &TcpListener| listener.local_addr().map_err(system("listen"));
-    let (http_address, grpc_address) = (address(&http)?, address(&listener)?);
+    let addresses = (address(&http)?, address(&listener)?);
     let model = wire::Model { name: served.name.clone(), digest: served.digest.0.to_vec() };
     let about = About { coordinator: node, model, heartbeat_ms: HEARTBEAT_MS };
     let serving = Grpc {
@@ -198,7 +203,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
             }
         }),
     ];
-    Ok(Running { http: http_address, grpc: grpc_address, token, saver, tasks })
+    Ok(Running { http: addresses.0, grpc: addresses.1, token, saver, tasks })
 }
 
 /// Bytes of a message between nodes.
@@ -209,13 +214,12 @@ struct Kept {
     authority: Arc<Authority>,
     identity: Identity,
     store: Arc<dyn Store>,
-    incarnation: Incarnation,
     chunk_log: ChunkLog,
-    restored: Restored,
+    left: Left,
 }
 
 /// Opens a data folder; what is missing is made.
-async fn open(data: &Path, folder_bytes_max: u64) -> Result<Kept, Error> {
+async fn open(data: &Path, state: &State, folder_bytes_max: u64) -> Result<Kept, Error> {
     for name in ["", "videos", "ca", "identity", "log"] {
         let folder = data.join(name);
         let action = format!("make {}", folder.display());
@@ -223,12 +227,11 @@ async fn open(data: &Path, folder_bytes_max: u64) -> Result<Kept, Error> {
     }
     let authority = Arc::new(authority(&data.join("ca"))?);
     let identity = own_identity(&data.join("identity"), &authority)?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&data.join("state.redb")).await?);
-    let incarnation = begin_life(&*store).await?;
-    write_token(&*store, &authority, &data.join("join.token")).await?;
     let chunk_log = ChunkLog::open(&data.join("log"), Limits { folder_bytes_max })?;
-    let restored = restored(&*store, &chunk_log).await?;
-    Ok(Kept { authority, identity, store, incarnation, chunk_log, restored })
+    let store = state.open(data).await?;
+    let left = Left::read(&*store).await?;
+    write_token(&*store, &authority, &data.join("join.token")).await?;
+    Ok(Kept { authority, identity, store, chunk_log, left })
 }
 
 fn policy(served: &Served, jobs_max: NonZeroU32, queue_max: usize) -> Result<Policy, Error> {
@@ -297,18 +300,8 @@ fn own_identity(folder: &Path, authority: &Authority) -> Result<Identity, Error>
     Ok(identity)
 }
 
-/// Gives the number of this life, which is written down.
-async fn begin_life(store: &dyn Store) -> Result<Incarnation, Error> {
-    let own = store.get(records::OWN).await?;
-    let own = own.and_then(|record| serde_json::from_slice::<Own>(&record.value).ok());
-    let incarnation = own.unwrap_or_default().incarnation + 1;
-    let value = format!("{{\"incarnation\":{incarnation}}}");
-    store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
-    Ok(Incarnation(incarnation))
-}
-
 async fn write_token(store: &dyn Store, authority: &Authority, path: &Path) -> Result<(), Error> {
-    if fs::exists(path).unwrap_or(false) {
+    if is_there(path) {
         return Ok(());
     }
     let token = create_token(store, authority.fingerprint(), TokenUse::default()).await;
@@ -316,63 +309,32 @@ async fn write_token(store: &dyn Store, authority: &Authority, path: &Path) -> R
     Ok(identity::write_secret_file(path, &format!("{token}\n"))?)
 }
 
-/// What a coordinator before this one has left.
-struct Restored {
-    nodes: Vec<(NodeId, records::Node)>,
-    jobs: Vec<(JobId, records::Job, u32)>,
+/// Where the log is with a job: its epoch, and its chunks.
+type Logged = BTreeMap<JobId, (Epoch, u32)>;
+
+fn logged(log: &ChunkLog, left: &Left) -> Logged {
+    let jobs = left.jobs.iter().map(|(job, _)| *job);
+    let place = |job| Some((job, (log.epoch(job).ok()?, log.committed(job).ok()?)));
+    jobs.filter_map(place).collect()
 }
 
-async fn restored(store: &dyn Store, log: &ChunkLog) -> Result<Restored, Error> {
-    let mut restored = Restored { nodes: Vec::new(), jobs: Vec::new() };
-    for (key, value) in all(store, records::NODES).await? {
-        let node = records::number(&key, records::NODES);
-        match (node, serde_json::from_slice(&value)) {
-            (Some(node), Ok(record)) => restored.nodes.push((NodeId(node), record)),
-            (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
+/// Gives a core what the last one has left. A store that knows of lower epochs than
+/// the log has lost something: the log's are the ones to go on from.
+fn restore(left: Left, logged: &Logged, core: &mut Core, served: &Served, videos: &Path) {
+    for (node, record) in left.nodes {
+        if let Ok(boot) = u128::from_str_radix(&record.boot, 16) {
+            let incarnation = Incarnation(record.incarnation);
+            core.cluster.restore_member(node, incarnation, Boot(boot));
         }
+        core.add_node(node, record);
     }
-    for (key, value) in all(store, records::JOBS).await? {
-        let job = records::number(&key, records::JOBS);
-        match (job, serde_json::from_slice(&value)) {
-            (Some(job), Ok(record)) => {
-                let job = JobId(job);
-                restored.jobs.push((job, record, log.committed(job).unwrap_or(0)));
-            }
-            (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
-        }
-    }
-    restored.jobs.sort_by_key(|(job, record, _)| (record.created_at, *job));
-    Ok(restored)
-}
-
-async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let mut list = List { prefix: prefix.to_owned(), after: None, limit: 100 };
-    let mut found = Vec::new();
-    loop {
-        let page = store.list(&list).await?;
-        found.extend(page.records.into_iter().map(|record| (record.key, record.value)));
-        match page.next {
-            Some(next) => list.after = Some(next),
-            None => return Ok(found),
-        }
-    }
-}
-
-impl Restored {
-    fn into_core(self, core: &mut Core, served: &Served, videos: &Path) {
-        for (node, record) in self.nodes {
-            if let Ok(boot) = u128::from_str_radix(&record.boot, 16) {
-                let incarnation = Incarnation(record.incarnation);
-                core.cluster.restore_member(node, incarnation, Boot(boot));
-            }
-            core.add_node(node, record);
-        }
-        for (job, record, committed) in self.jobs {
-            let film = Wish::restored(job, &record, served);
-            match film.and_then(|wish| wish.film(served, videos)) {
-                Ok((film, spec)) => core.restore(film, spec, &record, committed),
-                Err(error) => tracing::error!(%job, %error, "a video cannot be gone on with"),
-            }
+    for (job, mut record) in left.jobs {
+        let (epoch, committed) = logged.get(&job).copied().unwrap_or((Epoch(0), 0));
+        record.epoch = record.epoch.max(epoch.0);
+        let film = Wish::restored(job, &record, served);
+        match film.and_then(|wish| wish.film(served, videos)) {
+            Ok((film, spec)) => core.restore(film, spec, &record, committed),
+            Err(error) => tracing::error!(%job, %error, "a video cannot be gone on with"),
         }
     }
 }

@@ -37,6 +37,8 @@ use crate::{
 
 /// Messages that may wait for the device.
 pub const MESSAGES_MAX: usize = 64;
+/// Closed jobs that are remembered: what comes late for one is dropped.
+const CLOSED_MAX: usize = 256;
 /// Runs that may go before a chunk that waits to be decoded.
 const DECODE_AFTER_RUNS: u32 = 8;
 
@@ -169,6 +171,7 @@ pub fn start<B: Backend>(
         text: None,
         decodings: None,
         openings: Openings::default(),
+        closed: VecDeque::new(),
         to_decode: VecDeque::new(),
         runs_before_decode: 0,
         counters: Counters::default(),
@@ -187,6 +190,7 @@ struct Device<B: Backend, O> {
     text: Option<Contexts<B>>,
     decodings: Option<Decodings<B>>,
     openings: Openings,
+    closed: VecDeque<Fence>,
     to_decode: VecDeque<Sent>,
     runs_before_decode: u32,
     counters: Counters,
@@ -346,6 +350,10 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     }
 
     fn close(&mut self, fence: Fence) {
+        if self.closed.len() == CLOSED_MAX {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(fence);
         self.openings.close(fence);
         self.to_decode.retain(|message| message.fence != fence);
         if let Some(decodings) = &mut self.decodings {
@@ -359,6 +367,10 @@ impl<B: Backend, O: Outlet> Device<B, O> {
 
     fn receive(&mut self, message: Sent) {
         let fence = message.fence;
+        // Messages and the order to close come by ways of their own.
+        if self.closed.contains(&fence) {
+            return;
+        }
         let problem = match message.kind {
             Kind::Hidden { .. } | Kind::Velocity { .. } => self.run_message(message).err(),
             Kind::Durable { chunk } => {

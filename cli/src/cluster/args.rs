@@ -16,6 +16,13 @@ pub(crate) struct ServeArgs {
     /// folder].
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Where records are kept: etcd:http://HOST:PORT, more of them after commas
+    /// [default: a file in the data folder].
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Name of the cluster in etcd.
+    #[arg(long, value_name = "NAME", default_value = "filmloom")]
+    pub(crate) cluster: String,
     /// Where HTTP listens.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7842")]
     pub(crate) http: SocketAddr,

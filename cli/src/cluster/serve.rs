@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{Access, Keys};
-use coordinator::{Config, Served};
+use coordinator::{Config, Served, State};
 use tokio::sync::watch;
 
 use super::{Engine, ServeArgs, block_on, host_name, log, stopped, worker};
@@ -45,6 +45,7 @@ async fn serve(
     };
     let config = Config {
         data: data.clone(),
+        state: state(args)?,
         http: args.http,
         grpc: args.grpc,
         access,
@@ -95,6 +96,18 @@ fn beside(
         }
     });
     Ok(())
+}
+
+/// Where records are kept.
+fn state(args: &ServeArgs) -> Result<State, Failure> {
+    let Some(store) = &args.store else { return Ok(State::File) };
+    #[cfg(feature = "etcd")]
+    if let Some(endpoints) = store.strip_prefix("etcd:") {
+        let endpoints = endpoints.split(',').map(str::to_owned).collect();
+        return Ok(State::Etcd { endpoints, cluster: args.cluster.clone() });
+    }
+    let built = if cfg!(feature = "etcd") { "" } else { " (this filmloom was built without etcd)" };
+    Err(Failure::Input(format!("--store {store}: give etcd:http://HOST:PORT{built}")))
 }
 
 fn access(args: &ServeArgs) -> Result<Access, Failure> {

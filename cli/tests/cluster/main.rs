@@ -5,5 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 mod doors;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod pictures;
 mod pool;

@@ -127,12 +127,12 @@ impl Core {
     /// Opens a job on a stage: its contexts go ahead on the data plane.
     fn open(&mut self, node: NodeId, fence: Fence, assignment: u64) {
         let Some(film) = self.films.get(&fence.job) else { return };
-        let mut uses = Vec::new();
+        let (mut uses, mut messages) = (Vec::new(), Vec::new());
         for (&(prompt, branch), context) in &film.contexts {
             let payload = context.payload.clone();
-            self.send(node, Message { fence, kind: Kind::Context { prompt, branch }, payload });
+            messages.push(Message { fence, kind: Kind::Context { prompt, branch }, payload });
             let from_chunk =
-                film.wish.order.prompts.get(prompt as usize).map_or(0, |prompt| prompt.0);
+                film.wish.order.prompts.get(prompt as usize).map_or(0, |found| found.0);
             uses.push(wire::ContextUse {
                 from_chunk,
                 prompt_index: prompt,
@@ -150,6 +150,7 @@ impl Core {
             chunks: film.wish.order.length.chunks,
             contexts: uses,
         };
+        messages.into_iter().for_each(|message| self.send(node, message));
         self.tell(node, Asked::Open(open));
     }
 

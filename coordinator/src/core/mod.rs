@@ -358,10 +358,21 @@ impl Core {
         (!is_through).then(|| "a first chunk is being made to see that all is well".to_owned())
     }
 
-    pub(crate) fn send(&self, to: NodeId, message: Message) {
+    /// Sends a message on the data plane. A worker that one cannot be sent to is
+    /// lost: nothing would ever say that it is missing.
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         let fence = message.fence;
         if let Err(error) = self.switchboard.send(to, message) {
             tracing::warn!(node = %to, job = %fence.job, %error, "a message was not sent");
+            self.end_session(to);
+        }
+    }
+
+    /// Ends a worker's session; it may open another one.
+    fn end_session(&mut self, node: NodeId) {
+        if let Some(session) = self.sessions.remove(&node) {
+            let now = self.now();
+            self.cluster.handle_lost(now, node, session.incarnation);
         }
     }
 
@@ -371,9 +382,7 @@ impl Core {
         if session.sender.try_send(Ok(message)).is_err() {
             // It takes nothing, or is gone: its next session is told again.
             tracing::warn!(%node, "a worker does not listen: its session ends");
-            let (now, incarnation) = (self.now(), session.incarnation);
-            self.sessions.remove(&node);
-            self.cluster.handle_lost(now, node, incarnation);
+            self.end_session(node);
         }
     }
 

@@ -1,3 +1,5 @@
+//! Messages there and back, and what no honest peer sends.
+
 use proptest::prelude::*;
 use types::{Epoch, JobId};
 

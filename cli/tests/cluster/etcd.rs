@@ -1,0 +1,102 @@
+//! Records in a real etcd, which comes late, goes away and comes back.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::pool::{Pool, Process, filmloom, succeed};
+
+const PROMPT: &str = "a large red ball bounces over green hills";
+
+#[test]
+fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
+    let Some(etcd) = Etcd::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("alone.mp4");
+    let mut command = filmloom();
+    command.args(["generate", PROMPT, "-s", "6", "--seed", "5", "-q", "--threads", "1", "-o"]);
+    succeed(command.arg(&alone));
+
+    // The coordinator waits for its store.
+    let late = etcd.clone();
+    let starting = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(1));
+        late.start()
+    });
+    let mut pool = Pool::start(&["--store", &format!("etcd:http://127.0.0.1:{}", etcd.port)]);
+    let running = starting.join().unwrap();
+    pool.add_worker(&["--layers", "0..4"]);
+    pool.add_worker(&["--layers", "4..8"]);
+    pool.wait_ready(2);
+    let id = pool.create(PROMPT, 5, 6.0);
+    pool.wait("the video has begun", || {
+        let video = pool.json(&format!("/v1/videos/{id}"))?;
+        video["pictures"].as_u64().filter(|&pictures| 0 < pictures)
+    });
+
+    drop(running);
+    let refused = ureq::post(format!("http://{}/v1/videos", pool.http))
+        .send_json(serde_json::json!({ "prompt": PROMPT, "seconds": 1 }));
+    assert!(matches!(refused, Err(ureq::Error::StatusCode(503))), "{refused:?}");
+    pool.wait("the video is finished without its store", || {
+        let video = pool.json(&format!("/v1/videos/{id}"))?;
+        (video["status"] == "completed").then_some(())
+    });
+    let _running = etcd.start();
+
+    assert!(pool.content(&id) == fs::read(&alone).unwrap());
+    let again = pool.wait("another video is taken", || {
+        let body = serde_json::json!({ "prompt": PROMPT, "seconds": "0.5", "seed": 1 });
+        ureq::post(format!("http://{}/v1/videos", pool.http)).send_json(body).ok()
+    });
+    assert_eq!(again.status(), 200);
+}
+
+/// Where an etcd is to run.
+#[derive(Clone)]
+struct Etcd {
+    folder: Arc<TempDir>,
+    port: u16,
+    peer_port: u16,
+}
+
+impl Etcd {
+    /// A place for one, if the machine has the program.
+    fn find() -> Option<Self> {
+        let found = Command::new("etcd").arg("--version").stdout(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            assert!(std::env::var_os("FILMLOOM_REQUIRE_ETCD").is_none(), "there is no etcd");
+            // Beside the test's captured output, so that it is seen.
+            let note = "NOT TESTED: records in etcd, as there is none\n";
+            std::io::stderr().write_all(note.as_bytes()).unwrap();
+            return None;
+        }
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Some(Self { folder, port: free_port(), peer_port: free_port() })
+    }
+
+    fn start(&self) -> Process {
+        let (url, peer) = (
+            format!("http://127.0.0.1:{}", self.port),
+            format!("http://127.0.0.1:{}", self.peer_port),
+        );
+        let mut etcd = Command::new("etcd");
+        etcd.arg("--data-dir").arg(self.folder.path().join("data"));
+        etcd.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+        etcd.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        etcd.args(["--initial-cluster", &format!("default={peer}")]);
+        Process(etcd.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,127 @@
+//! Which state store, and what is asked of it before anything else is done.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use store::{Embedded, Error as StoreError, Expect, List, Store};
+use types::{Incarnation, JobId, NodeId};
+
+use crate::{
+    records::{self, Own},
+    run::Error,
+};
+
+/// Where records are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// In a file of the data folder.
+    #[default]
+    File,
+    /// In etcd, at these addresses, under the name of a cluster.
+    #[cfg(feature = "etcd")]
+    Etcd {
+        /// `http://HOST:PORT` or `https://HOST:PORT`.
+        endpoints: Vec<String>,
+        /// What its keys are behind.
+        cluster: String,
+    },
+}
+
+impl State {
+    /// Opens the store. It need not be there yet, if it is not a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if it can never be used.
+    pub(crate) async fn open(&self, data: &Path) -> Result<Arc<dyn Store>, Error> {
+        match self {
+            Self::File => Ok(Arc::new(Embedded::open(&data.join("state.redb")).await?)),
+            #[cfg(feature = "etcd")]
+            Self::Etcd { endpoints, cluster } => {
+                let (endpoints, cluster) = (endpoints.clone(), cluster.clone());
+                let options = store::etcd::Options { endpoints, cluster, tls: None };
+                Ok(Arc::new(store::Etcd::new(options).await?))
+            }
+        }
+    }
+}
+
+/// What a coordinator before this one has left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The number of this life.
+    pub(crate) incarnation: u64,
+    pub(crate) nodes: Vec<(NodeId, records::Node)>,
+    /// In the order in which they were asked for.
+    pub(crate) jobs: Vec<(JobId, records::Job)>,
+}
+
+impl Left {
+    /// Begins another life, and reads what the last one has left. Waits for the
+    /// store as long as it is away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if it will never answer.
+    pub(crate) async fn read(store: &dyn Store) -> Result<Self, Error> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match Self::try_read(store).await {
+                Err(Error::Store(error @ StoreError::Unavailable { .. })) => {
+                    tracing::warn!(%error, "waiting for the state store");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                read => return read,
+            }
+        }
+    }
+
+    async fn try_read(store: &dyn Store) -> Result<Self, Error> {
+        let Incarnation(incarnation) = begin_life(store).await?;
+        let mut left = Self { incarnation, ..Self::default() };
+        for (key, value) in all(store, records::NODES).await? {
+            let node = records::number(&key, records::NODES);
+            match (node, serde_json::from_slice(&value)) {
+                (Some(node), Ok(record)) => left.nodes.push((NodeId(node), record)),
+                (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
+            }
+        }
+        for (key, value) in all(store, records::JOBS).await? {
+            let job = records::number(&key, records::JOBS);
+            match (job, serde_json::from_slice(&value)) {
+                (Some(job), Ok(record)) => left.jobs.push((JobId(job), record)),
+                (None, _) | (_, Err(_)) => tracing::error!(%key, "a record cannot be read"),
+            }
+        }
+        left.jobs.sort_by_key(|(job, record): &(JobId, records::Job)| (record.created_at, *job));
+        Ok(left)
+    }
+}
+
+/// Gives the number of this life, which is written down.
+async fn begin_life(store: &dyn Store) -> Result<Incarnation, Error> {
+    let own = store.get(records::OWN).await?;
+    let own = own.and_then(|record| serde_json::from_slice::<Own>(&record.value).ok());
+    let incarnation = own.unwrap_or_default().incarnation + 1;
+    let value = format!("{{\"incarnation\":{incarnation}}}");
+    store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
+    Ok(Incarnation(incarnation))
+}
+
+async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let mut list = List { prefix: prefix.to_owned(), after: None, limit: 100 };
+    let mut found = Vec::new();
+    loop {
+        let page = store.list(&list).await?;
+        found.extend(page.records.into_iter().map(|record| (record.key, record.value)));
+        match page.next {
+            Some(next) => list.after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Whether a file is there.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::exists(path).unwrap_or(false)
+}
