@@ -61,6 +61,8 @@ pub(crate) struct Hop {
     state: Mutex<State>,
     /// There is something to write.
     due: Notify,
+    /// The peer has taken everything.
+    settled: Notify,
     /// Whose connection carries.
     pub(crate) turn: tokio::sync::Mutex<()>,
     arrivals: mpsc::Sender<Arrival>,
@@ -129,8 +131,9 @@ impl Hop {
         arrivals: mpsc::Sender<Arrival>,
         payload_bytes_max: usize,
     ) -> Self {
-        let (state, due, turn) = (Mutex::default(), Notify::new(), tokio::sync::Mutex::default());
-        Self { peer, state, due, turn, arrivals, payload_bytes_max }
+        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (due, settled) = (Notify::new(), Notify::new());
+        Self { peer, state, due, settled, turn, arrivals, payload_bytes_max }
     }
 
     /// Sends a message, now or when there is a connection.
@@ -144,6 +147,17 @@ impl Hop {
         drop(state);
         self.due.notify_one();
         Ok(())
+    }
+
+    /// Waits until the peer has taken everything.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.lock().is_settled() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Drops what the peer has not taken.
@@ -286,6 +300,9 @@ impl Hop {
                 let mut state = self.lock();
                 state.window.resume(count)?;
                 state.said.has_peer = true;
+                if state.is_settled() {
+                    self.settled.notify_waiters();
+                }
             }
             Some(frame::Kind::Refusal(refusal)) => return Err(Broken(refusal.message).into()),
             Some(frame::Kind::Hello(_) | frame::Kind::Head(_) | frame::Kind::Part(_)) | None => {
@@ -305,7 +322,12 @@ impl Hop {
             Some(frame::Kind::Head(head)) => Ok(assembly.head(head)?),
             Some(frame::Kind::Part(part)) => Ok(assembly.part(&part)?),
             Some(frame::Kind::Taken(taken)) => {
-                self.lock().window.handle_taken(taken.count)?;
+                let mut state = self.lock();
+                state.window.handle_taken(taken.count)?;
+                if state.is_settled() {
+                    self.settled.notify_waiters();
+                }
+                drop(state);
                 self.due.notify_one();
                 Ok(None)
             }
@@ -344,6 +366,10 @@ impl State {
             Some(known) if found < known => Err(Outlived { found, known }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.window.is_settled()
     }
 
     fn forget_waiting(&mut self) {

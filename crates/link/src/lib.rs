@@ -9,6 +9,7 @@
 //! - [`service`]: where peers open connections.
 //! - [`hop`]: the messages to and from one peer, over one connection after another.
 //! - [`window`]: what a hop remembers; no socket.
+//! - [`measure`]: how fast a hop is.
 //! - [`transport`]: what a connection is to a hop; gRPC is one.
 //! - [`tls`]: channels and listeners of a cluster.
 //!
@@ -20,6 +21,7 @@ mod connection;
 mod dial;
 mod greeting;
 pub mod hop;
+pub mod measure;
 mod relay;
 pub mod service;
 pub mod switchboard;
@@ -28,5 +30,6 @@ pub mod transport;
 pub mod window;
 
 pub use hop::{Full, Traffic};
+pub use measure::Measured;
 pub use service::DataService;
 pub use switchboard::{Arrival, Me, Notice, Switchboard, Way};

@@ -233,6 +233,13 @@ impl Switchboard {
         Ok(entry.ok_or(SendError::NoPeer(to))?.hop.send(message)?)
     }
 
+    /// Waits until a peer has taken everything; nothing if there is no hop to it.
+    pub(crate) async fn settled(&self, peer: NodeId) -> Option<()> {
+        let hop = self.hop(peer)?;
+        hop.settled().await;
+        Some(())
+    }
+
     /// What the hop to a peer has carried.
     pub fn traffic(&self, peer: NodeId) -> Option<Traffic> {
         Some(self.hop(peer)?.traffic())

@@ -73,6 +73,11 @@ impl Window {
         self.given_up == 0 && self.kept.len() < MESSAGES_MAX && self.kept_bytes < PAYLOAD_BYTES_MAX
     }
 
+    /// Whether the other side has taken everything.
+    pub fn is_settled(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Accepts a message to be sent.
     ///
     /// # Panics
