@@ -22,6 +22,19 @@ pub(crate) fn open(folder: Option<&Path>) -> Result<Checkpoint, Failure> {
     Ok(Checkpoint::open(source, Ema::Prefer)?)
 }
 
+/// As [`open`], for whom another place to have a model from will do: nothing if none
+/// is named and none embedded.
+///
+/// # Errors
+///
+/// [`Failure::Input`] if the folder is no model.
+pub(crate) fn open_any(folder: Option<&Path>) -> Result<Option<Checkpoint>, Failure> {
+    if folder.is_none() && !cfg!(feature = "mini") {
+        return Ok(None);
+    }
+    open(folder).map(Some)
+}
+
 /// How the model in `folder` is called.
 pub(crate) fn name(folder: Option<&Path>) -> String {
     folder.map_or_else(|| EMBEDDED.to_owned(), |folder| folder.display().to_string())

@@ -148,12 +148,7 @@ impl Service for Door {
                     "video {id} is not finished yet: wait until its status is `completed`"
                 ),
             }),
-            Status::Failed => Err(Refusal::NotReady {
-                message: format!(
-                    "video {id} failed: {}",
-                    film.error.as_deref().unwrap_or("it could not be made")
-                ),
-            }),
+            Status::Failed => Err(failed(id, film)),
         })
         .await?
     }
@@ -180,18 +175,19 @@ impl Service for Door {
     }
 
     async fn live(&self, id: VideoId) -> Result<Live, Refusal> {
-        self.film(id, |film| {
+        self.film(id, move |film| {
             let path = film.live_path();
             let written = match film.status {
                 Status::Completed => {
                     let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                     watch::Sender::new(Written { bytes, finished: true }).subscribe()
                 }
-                Status::Queued | Status::InProgress | Status::Failed => film.written.subscribe(),
+                Status::Queued | Status::InProgress => film.written.subscribe(),
+                Status::Failed => return Err(failed(id, film)),
             };
-            Live { path, written }
+            Ok(Live { path, written })
         })
-        .await
+        .await?
     }
 
     async fn models(&self) -> Result<Vec<Model>, Refusal> {
@@ -222,6 +218,11 @@ impl Service for Door {
 
 fn unknown(id: VideoId) -> Refusal {
     Refusal::NotFound { message: format!("there is no video {id}") }
+}
+
+fn failed(id: VideoId, film: &Film) -> Refusal {
+    let why = film.error.as_deref().unwrap_or("it could not be made");
+    Refusal::NotReady { message: format!("video {id} failed: {why}") }
 }
 
 /// A seed that nobody asked for: what fits into JSON numbers everywhere.

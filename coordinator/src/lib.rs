@@ -18,6 +18,7 @@
 mod core;
 mod door;
 mod grpc;
+mod http;
 mod log_thread;
 mod metrics;
 mod model;

@@ -4,7 +4,11 @@
 //! once it is whole it is rewritten for a fast start. A second name of the growing
 //! file stays for those who watch, as the first one is then another file.
 
-use std::{fs, io, path::PathBuf, thread};
+use std::{
+    fs, io,
+    path::PathBuf,
+    thread::{self, JoinHandle},
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -40,27 +44,37 @@ pub(crate) struct Film {
 
 /// The thread's handle: it ends with it, and what is not whole is removed.
 #[derive(Debug)]
-pub(crate) struct Publisher(mpsc::Sender<Pictures>);
+pub(crate) struct Publisher {
+    sender: mpsc::Sender<Pictures>,
+    thread: JoinHandle<()>,
+}
 
 /// What came of a chunk.
 pub(crate) type Published = Result<(u32, u64), String>;
 
 impl Publisher {
     /// Starts a video. `published` is called after every chunk with its number and
-    /// the pictures so far.
+    /// the pictures so far. `before` is one of the same video that this one follows:
+    /// it has ended before a file is touched.
     pub(crate) fn start(
         film: Film,
         written: watch::Sender<api::Written>,
         published: impl Fn(Published) + Send + 'static,
+        before: Option<Self>,
     ) -> io::Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let run = move || {
+            if let Some(Self { sender, thread }) = before {
+                drop(sender);
+                // If it has panicked, its video is made again now.
+                drop(thread.join());
+            }
             if let Err(problem) = run(&film, chunks, &written, &published) {
                 published(Err(problem));
             }
         };
-        thread::Builder::new().name("publisher".to_owned()).spawn(run)?;
-        Ok(Self(sender))
+        let thread = thread::Builder::new().name("publisher".to_owned()).spawn(run)?;
+        Ok(Self { sender, thread })
     }
 
     /// Adds a chunk's pictures.
@@ -69,7 +83,9 @@ impl Publisher {
     ///
     /// A sentence if too many wait, or the thread has ended.
     pub(crate) fn push(&self, pictures: Pictures) -> Result<(), String> {
-        self.0.try_send(pictures).map_err(|error| format!("the video cannot be written: {error}"))
+        self.sender
+            .try_send(pictures)
+            .map_err(|error| format!("the video cannot be written: {error}"))
     }
 }
 
@@ -141,4 +157,56 @@ pub(crate) fn remove(film: &Film) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc as channel, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn one_that_follows_touches_no_file_before_the_one_before_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = film(&folder);
+        let (begun, begins) = channel::channel();
+        let (go, goes) = channel::channel::<()>();
+        let held = move |_| {
+            begun.send(()).unwrap();
+            goes.recv().unwrap();
+        };
+        let before = Publisher::start(film.clone(), watch::Sender::default(), held, None).unwrap();
+        before.push(pictures(0)).unwrap();
+        begins.recv().unwrap();
+        let (told, tells) = channel::channel();
+        let tell = move |published| told.send(published).unwrap();
+
+        let (written, before) = (watch::Sender::default(), Some(before));
+        let after = Publisher::start(film.clone(), written.clone(), tell, before).unwrap();
+        after.push(pictures(0)).unwrap();
+        after.push(pictures(1)).unwrap();
+
+        assert!(tells.recv_timeout(Duration::from_millis(100)).is_err());
+        go.send(()).unwrap();
+        assert_eq!(tells.iter().collect::<Vec<_>>(), [Ok((0, 1)), Ok((1, 2))]);
+        assert!(begins.recv().is_err(), "the one before has ended");
+        let bytes = fs::metadata(&film.live).unwrap().len();
+        assert_eq!(*written.borrow(), api::Written { bytes, finished: true });
+        assert!(film.path.exists() && film.thumbnail.exists());
+    }
+
+    fn film(folder: &tempfile::TempDir) -> Film {
+        let path = |name: &str| folder.path().join(name);
+        Film {
+            path: path("film.mp4"),
+            live: path("film.live.mp4"),
+            thumbnail: path("film.png"),
+            options: Options { width: 32, height: 32, pictures_per_second: 16 },
+            pictures: 2,
+        }
+    }
+
+    fn pictures(chunk: u32) -> Pictures {
+        Pictures { chunk, width: 32, height: 32, rgb: vec![7; 32 * 32 * 3].into() }
+    }
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use api::Access;
+use checkpoint::Library;
 use chunk_log::{ChunkLog, Limits};
 use identity::{Authority, FileError, FileNames, Identity, Subject, Validity};
 use link::{Me, Switchboard, switchboard::NOTICES_MAX, switchboard::Tls};
@@ -37,6 +38,7 @@ use crate::{
     core::{Core, Event, Handle, Parts, Wish, unix_now},
     door::Door,
     grpc::{self, About, Grpc},
+    http,
     log_thread::Log,
     model::Served,
     saver::Saver,
@@ -59,12 +61,16 @@ pub struct Config {
     pub access: Access,
     /// The model that is served.
     pub served: Served,
+    /// Its weights, for workers that do not have them.
+    pub library: Arc<Library>,
     /// Jobs at once.
     pub jobs_max: NonZeroU32,
     /// Jobs that may wait.
     pub queue_max: usize,
     /// Bytes of the chunk log, at most.
     pub log_bytes_max: u64,
+    /// Bytes of finished videos, at most: the oldest are deleted for newer ones.
+    pub videos_bytes_max: u64,
 }
 
 /// A coordinator at work.
@@ -134,51 +140,28 @@ const HEARTBEAT_MS: u32 = 500;
 ///
 /// [`Error`] if its folder, its ports or its model cannot be used.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    let Config { data, state, http, grpc, access, served, jobs_max, queue_max, log_bytes_max } =
-        config;
-    let kept = open(&data, &state, log_bytes_max).await?;
-    let Kept { authority, identity, store, chunk_log, left } = kept;
-    let logged = logged(&chunk_log, &left);
-    let (node, token, videos, served) =
-        (identity.key().node_id(), data.join("join.token"), data.join("videos"), Arc::new(served));
-    let saver = Saver::start(store);
-    let system = |action: &str| {
-        let action = action.to_owned();
-        move |source| Error::System { action, source }
-    };
-    let log = Log::start(chunk_log).map_err(system("start the chunk log's thread"))?;
+    let kept = open(&config.data, &config.state, config.log_bytes_max).await?;
+    let (http_listener, http) = listen(config.http).await?;
+    let (listener, grpc) = listen(config.grpc).await?;
+    let (token, videos) = (config.data.join("join.token"), config.data.join("videos"));
+    let (identity, authority) = (kept.identity.clone(), Arc::clone(&kept.authority));
+    let saver = Saver::start(Arc::clone(&kept.store));
     let (handle, events) = Handle::new();
-    let me = Me {
-        end: End { node, incarnation: Incarnation(left.incarnation) },
-        model: served.digest,
-        class: None,
-        tls: client_tls(identity.clone()),
-        payload_bytes_max: PAYLOAD_BYTES_MAX,
-    };
-    let switchboard = switchboard(me, &handle);
-    let policy = policy(&served, jobs_max, queue_max)?;
+    let served = Arc::new(config.served);
+    let switchboard = switchboard(&identity, kept.left.incarnation, &served, &handle);
     let parts = Parts {
-        node,
+        node: identity.key().node_id(),
         served: Arc::clone(&served),
-        policy,
-        log,
+        policy: policy(&served, config.jobs_max, config.queue_max)?,
         saver: saver.clone(),
         switchboard: switchboard.clone(),
         videos: videos.clone(),
+        videos_bytes_max: config.videos_bytes_max,
         handle: handle.clone(),
     };
-    let mut core = Core::new(parts);
-    restore(left, &logged, &mut core, &served, &videos);
-
-    let listen = |address: SocketAddr| async move {
-        let action = format!("listen at {address}");
-        TcpListener::bind(address).await.map_err(|source| Error::System { action, source })
-    };
-    let (http, listener) = (listen(http).await?, listen(grpc).await?);
-    let address = |listener: &TcpListener| listener.local_addr().map_err(system("listen"));
-    let addresses = (address(&http)?, address(&listener)?);
+    let core = core(parts, kept)?;
     let model = wire::Model { name: served.name.clone(), digest: served.digest.0.to_vec() };
-    let about = About { coordinator: node, model, heartbeat_ms: HEARTBEAT_MS };
+    let coordinator = identity.key().node_id();
     let serving = Grpc {
         listener,
         authority,
@@ -186,10 +169,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         switchboard,
         handle: handle.clone(),
         saver: saver.clone(),
-        about,
+        about: About { coordinator, model, heartbeat_ms: HEARTBEAT_MS },
+        library: config.library,
     };
     let door = Door { handle, served, saver: saver.clone(), videos, begun_at: unix_now() };
-    let router = api::router(Arc::new(door), access);
+    let router = api::router(Arc::new(door), config.access);
     let tasks = vec![
         tokio::spawn(core.run(events)),
         tokio::spawn(async move {
@@ -197,13 +181,29 @@ pub async fn start(config: Config) -> Result<Running, Error> {
                 tracing::error!(%error, "workers cannot reach this coordinator any more");
             }
         }),
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(http, router).await {
-                tracing::error!(%error, "HTTP ended");
-            }
-        }),
+        tokio::spawn(http::serve(http_listener, router)),
     ];
-    Ok(Running { http: addresses.0, grpc: addresses.1, token, saver, tasks })
+    Ok(Running { http, grpc, token, saver, tasks })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::System { action: format!("listen at {address}"), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The core, with what the last one has left.
+fn core(parts: Parts, kept: Kept) -> Result<Core, Error> {
+    let Kept { chunk_log, left, .. } = kept;
+    let logged = logged(&chunk_log, &left);
+    let action = || "start the chunk log's thread".to_owned();
+    let log = Log::start(chunk_log);
+    let log = log.map_err(|source| Error::System { action: action(), source })?;
+    let (served, videos) = (Arc::clone(&parts.served), parts.videos.clone());
+    let mut core = Core::new(parts, log);
+    restore(left, &logged, &mut core, &served, &videos);
+    Ok(core)
 }
 
 /// Bytes of a message between nodes.
@@ -250,7 +250,19 @@ fn policy(served: &Served, jobs_max: NonZeroU32, queue_max: usize) -> Result<Pol
     })
 }
 
-fn switchboard(me: Me, handle: &Handle) -> Switchboard {
+fn switchboard(
+    identity: &Identity,
+    incarnation: u64,
+    served: &Served,
+    handle: &Handle,
+) -> Switchboard {
+    let me = Me {
+        end: End { node: identity.key().node_id(), incarnation: Incarnation(incarnation) },
+        model: served.digest,
+        class: None,
+        tls: client_tls(identity.clone()),
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
+    };
     let (arrivals, mut arrived) = mpsc::channel(8);
     let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
     let handle = handle.clone();

@@ -96,6 +96,11 @@ impl<B: Backend> Decodings<B> {
         })
     }
 
+    /// Forgets every job.
+    pub(crate) fn clear(&mut self) {
+        self.films.clear();
+    }
+
     /// Forgets a job, unless it is of a later epoch.
     pub(crate) fn close(&mut self, fence: Fence) {
         if self.films.get(&fence.job).is_some_and(|film| film.epoch <= fence.epoch) {

@@ -11,12 +11,7 @@
 //! Invariants: nothing else touches a tensor, and this thread waits for nothing but
 //! its inbox. At most [`MESSAGES_MAX`] messages wait there: each holds a permit.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, thread, time::Instant};
 
 use backend::{Backend, MlaPath};
 use checkpoint::Checkpoint;
@@ -24,7 +19,7 @@ use model::{text::Contexts, transformer::Stage};
 use plan::{cluster::Duty, placement::Speed};
 use proto::data::{Kind, Message as Sent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use types::{Branch, Fence, TokenGrid};
+use types::{Branch, Fence, Model, TokenGrid};
 
 use crate::{
     Executor, Outgoing,
@@ -34,6 +29,8 @@ use crate::{
     profile::{self, Roles},
     wire,
 };
+
+pub use crate::report::{Counters, Report, Shared};
 
 /// Messages that may wait for the device.
 pub const MESSAGES_MAX: usize = 64;
@@ -47,15 +44,23 @@ const DECODE_AFTER_RUNS: u32 = 8;
 pub enum Task {
     /// Hold this and nothing else.
     Load {
+        /// The coordinator's number of it: another one ends every job.
+        assignment: u64,
+        /// A model that has it.
+        checkpoint: Checkpoint,
         /// What.
         duty: Duty,
         /// Tokens of most chunks.
         grid: TokenGrid,
-        /// What it took, or why it cannot be.
-        reply: oneshot::Sender<Result<Duration, String>>,
+        /// Why it cannot be.
+        reply: oneshot::Sender<Result<(), String>>,
     },
-    /// Time the model.
+    /// Hold nothing.
+    Release,
+    /// Time a model.
     Profile {
+        /// Its configuration.
+        model: Box<Model>,
         /// Tokens of a chunk.
         grid: TokenGrid,
         /// What to time besides layers.
@@ -92,45 +97,6 @@ pub enum Task {
     LogRestarted,
 }
 
-/// Where the device is, for everyone to read.
-#[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<Report>>);
-
-impl Shared {
-    /// Where the device is.
-    pub fn read(&self) -> Report {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn write(&self, report: Report) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = report;
-    }
-}
-
-/// Where the device is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// The chunk in generation of every open job.
-    pub progress: Vec<(Fence, u32)>,
-    /// What was done since the beginning.
-    pub counters: Counters,
-}
-
-/// What was done since the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counters {
-    /// Runs and steps.
-    pub runs: u64,
-    /// Time in runs and steps.
-    pub compute: Duration,
-    /// Time without anything to do.
-    pub wait: Duration,
-    /// Time in decoding.
-    pub decode: Duration,
-    /// Time in encoding text.
-    pub text: Duration,
-}
-
 /// Where what the device gives goes.
 pub trait Outlet: Send + 'static {
     /// To another worker, or to the coordinator.
@@ -157,19 +123,18 @@ pub enum To {
 /// The system's, if it has no thread left.
 pub fn start<B: Backend>(
     backend: Arc<B>,
-    checkpoint: Checkpoint,
     outlet: impl Outlet,
     shared: Shared,
 ) -> std::io::Result<mpsc::UnboundedSender<Task>> {
     let (sender, inbox) = mpsc::unbounded_channel();
     let device = Device {
         backend,
-        checkpoint,
         outlet,
         inbox,
         executor: None,
         text: None,
         decodings: None,
+        assignment: None,
         openings: Openings::default(),
         closed: VecDeque::new(),
         to_decode: VecDeque::new(),
@@ -183,12 +148,12 @@ pub fn start<B: Backend>(
 
 struct Device<B: Backend, O> {
     backend: Arc<B>,
-    checkpoint: Checkpoint,
     outlet: O,
     inbox: mpsc::UnboundedReceiver<Task>,
     executor: Option<Executor<B>>,
     text: Option<Contexts<B>>,
     decodings: Option<Decodings<B>>,
+    assignment: Option<u64>,
     openings: Openings,
     closed: VecDeque<Fence>,
     to_decode: VecDeque<Sent>,
@@ -236,13 +201,19 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     fn take(&mut self, task: Task) {
         // Whoever asked may be gone: then nobody waits for the answer.
         match task {
-            Task::Load { duty, grid, reply } => {
-                let begun = Instant::now();
-                let loaded = self.load(&duty, grid).map_err(|error| error.to_string());
-                drop(reply.send(loaded.map(|()| begun.elapsed())));
+            Task::Load { assignment, checkpoint, duty, grid, reply } => {
+                if self.assignment.replace(assignment) != Some(assignment) {
+                    self.end_jobs();
+                }
+                let loaded = self.load(&checkpoint, &duty, grid);
+                drop(reply.send(loaded.map_err(|error| error.to_string())));
             }
-            Task::Profile { grid, roles, reply } => {
-                let speed = profile::measure(&self.backend, &self.checkpoint, grid, roles);
+            Task::Release => {
+                (self.executor, self.text, self.decodings) = (None, None, None);
+                self.end_jobs();
+            }
+            Task::Profile { model, grid, roles, reply } => {
+                let speed = profile::measure(&self.backend, &model, grid, roles);
                 drop(reply.send(speed.map_err(|error| error.to_string())));
             }
             Task::Encode { fence, prompts, unconditional } => {
@@ -273,7 +244,12 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     }
 
     /// Holds this and nothing else. What is held already stays.
-    fn load(&mut self, duty: &Duty, grid: TokenGrid) -> Result<(), model::Error> {
+    fn load(
+        &mut self,
+        checkpoint: &Checkpoint,
+        duty: &Duty,
+        grid: TokenGrid,
+    ) -> Result<(), model::Error> {
         let holds = self.executor.as_ref().map(|executor| executor.stage().range());
         if holds != duty.layers {
             self.executor = None;
@@ -281,8 +257,8 @@ impl<B: Backend, O: Outlet> Device<B, O> {
         self.text.take_if(|_| !duty.text);
         self.decodings.take_if(|_| !duty.decoder);
         if let (None, Some(layers)) = (&self.executor, &duty.layers) {
-            let opened = self.checkpoint.open_transformer(Some(layers.clone()))?;
-            let path = match plan::path::absorbs(&self.checkpoint.model()?) {
+            let opened = checkpoint.open_transformer(Some(layers.clone()))?;
+            let path = match plan::path::absorbs(&checkpoint.model()?) {
                 true => MlaPath::Absorb,
                 false => MlaPath::Rebuild,
             };
@@ -291,12 +267,26 @@ impl<B: Backend, O: Outlet> Device<B, O> {
             self.executor = Some(Executor::new(stage, grid)?);
         }
         if duty.text && self.text.is_none() {
-            self.text = Some(Contexts::load(Arc::clone(&self.backend), &self.checkpoint)?);
+            self.text = Some(Contexts::load(Arc::clone(&self.backend), checkpoint)?);
         }
         if duty.decoder && self.decodings.is_none() {
-            self.decodings = Some(Decodings::load(Arc::clone(&self.backend), &self.checkpoint)?);
+            self.decodings = Some(Decodings::load(Arc::clone(&self.backend), checkpoint)?);
         }
         Ok(())
+    }
+
+    /// Ends every job that is held, however it came to be.
+    fn end_jobs(&mut self) {
+        self.openings = Openings::default();
+        self.to_decode.clear();
+        self.decodings.iter_mut().for_each(Decodings::clear);
+        if let Some(executor) = &mut self.executor {
+            let held: Vec<_> = executor.progress().map(|(fence, _)| fence).collect();
+            for fence in held {
+                // It is open, as it was just listed.
+                let _ = executor.close(fence);
+            }
+        }
     }
 
     fn encode(&mut self, fence: Fence, prompts: &[String], unconditional: bool) {

@@ -26,6 +26,9 @@ pub enum Error {
     /// The model cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// The folder of fetched weights cannot be used.
+    #[error("fetched weights cannot be kept: {0}")]
+    Blobs(#[from] checkpoint::Problem),
     /// The data plane cannot listen, or the system has no thread left.
     #[error("cannot {action}: {source}")]
     System {

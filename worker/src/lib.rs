@@ -14,6 +14,8 @@
 //! - [`message`]: what crosses from one worker to another.
 //! - [`profile`]: how fast this worker is with a model.
 //! - [`device`]: the thread that owns the tensors: executor, text side, decoder.
+//! - `weights`: where a model comes from; `loader`: from the coordinator's wish to a
+//!   device that holds it.
 //! - [`service`]: the process: joins, listens, serves the coordinator's session.
 //!
 //! The first three open no socket and wait for nothing: whoever owns an executor
@@ -27,12 +29,15 @@ mod error;
 pub mod executor;
 mod join;
 pub mod lead;
+mod loader;
 pub mod message;
 mod openings;
 pub mod profile;
+mod report;
 mod routes;
 pub mod service;
 mod session;
+mod weights;
 mod wire;
 
 pub use error::Error;

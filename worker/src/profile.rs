@@ -13,6 +13,9 @@
 //!  round 1 ...          first  middle  last      medians of each
 //! ```
 //!
+//! The weights are random: how long a run takes does not depend on them, so a machine
+//! is timed with a model whose weights it does not have.
+//!
 //! The decoder is timed over chunks after the first, which gives fewer pictures; the
 //! text side over a long prompt. A part is timed for some two seconds; where one round
 //! takes longer than that, it is the only one.
@@ -30,7 +33,7 @@ use std::{
 };
 
 use backend::{Backend, Dtype, MlaPath, Tensor, philox::Draw};
-use checkpoint::Checkpoint;
+use checkpoint::{Part, Tensors, manifest};
 use model::{
     Error,
     text::Encoder,
@@ -55,25 +58,25 @@ const PART_MAX: Duration = Duration::from_secs(2);
 const ROUNDS_MAX: usize = 16;
 /// Tokens of the timed prompt, chosen: some hundred words.
 const PROMPT_TOKENS: usize = 128;
+/// Of the random weights.
+const SEED: u64 = 0;
 
 /// Times this worker's device with a model, for chunks of this shape.
 ///
 /// # Errors
 ///
-/// [`Error::Checkpoint`] if a part that is timed is missing or damaged,
-/// [`Error::Shape`] if the chunk is not the model's, [`Error::Backend`] if the device
+/// [`Error::Checkpoint`] if the model lacks a part that is timed, [`Error::Shape`] if the chunk is not the model's, [`Error::Backend`] if the device
 /// has no room.
 pub fn measure<B: Backend>(
     backend: &Arc<B>,
-    checkpoint: &Checkpoint,
+    model: &Model,
     grid: TokenGrid,
     roles: Roles,
 ) -> Result<Speed, Error> {
-    let model = checkpoint.model()?;
-    let [first, layer, last] = measure_stages(backend, checkpoint, &model, grid)?;
+    let [first, layer, last] = measure_stages(backend, model, grid)?;
     let beyond = |end: f64| (end - layer).max(Duration::from_nanos(1).as_secs_f64());
-    let decode = || measure_decoder(&**backend, checkpoint, &model, grid);
-    let text = || measure_text(backend, checkpoint);
+    let decode = || measure_decoder(&**backend, model, grid);
+    let text = || measure_text(backend, model);
     Ok(Speed {
         layer_seconds: layer,
         embedding_seconds: beyond(first),
@@ -87,20 +90,20 @@ pub fn measure<B: Backend>(
 /// of the model.
 fn measure_stages<B: Backend>(
     backend: &Arc<B>,
-    checkpoint: &Checkpoint,
     model: &Model,
     grid: TokenGrid,
 ) -> Result<[f64; 3], Error> {
-    let layers = checkpoint.transformer()?.layers;
+    let config = part(&model.transformer, Part::Transformer)?;
+    let layers = config.layers;
     let path = match plan::path::absorbs(model) {
         true => MlaPath::Absorb,
         false => MlaPath::Rebuild,
     };
     let probe = |layer: usize| {
         let range = layer..layer + 1;
-        let opened = checkpoint.open_transformer(Some(range.clone()))?;
+        let tensors = Tensors::random(manifest::transformer(config, range.clone()), SEED);
         let backend = Arc::clone(backend);
-        let stage = Stage::load(backend, opened.config, &opened.tensors, range, path)?;
+        let stage = Stage::load(backend, config.clone(), &tensors, range, path)?;
         Probe::new(stage, grid)
     };
     let mut probes = [probe(0)?, probe(layers / 2)?, probe(layers - 1)?];
@@ -160,17 +163,13 @@ impl<B: Backend> Probe<B> {
 }
 
 /// Seconds of decoding a chunk that is not the first, down to its pictures' bytes.
-fn measure_decoder<B: Backend>(
-    backend: &B,
-    checkpoint: &Checkpoint,
-    model: &Model,
-    grid: TokenGrid,
-) -> Result<f64, Error> {
-    let opened = checkpoint.open_vae()?;
-    let decoder = Decoder::load(backend, &opened.tensors, &opened.config)?;
+fn measure_decoder<B: Backend>(backend: &B, model: &Model, grid: TokenGrid) -> Result<f64, Error> {
+    let config = part(&model.vae, Part::Vae)?;
+    let tensors = Tensors::random(manifest::vae_decoder(config), SEED);
+    let decoder = Decoder::load(backend, &tensors, config)?;
     let [_, patch_rows, patch_columns] = model.transformer.as_ref().map_or([1; 3], |t| t.patch);
     let (rows, columns) = (grid.rows * patch_rows, grid.columns * patch_columns);
-    let frames = noise(backend, opened.config.z_dim, grid.frames * rows * columns)?;
+    let frames = noise(backend, config.z_dim, grid.frames * rows * columns)?;
     let mut stream = decoder.stream(backend, rows, columns)?;
     decoder.decode(backend, &mut stream, &frames)?;
     let [seconds] = medians(|| {
@@ -182,12 +181,14 @@ fn measure_decoder<B: Backend>(
 }
 
 /// Seconds from a prompt's tokens to what the layers attend to.
-fn measure_text<B: Backend>(backend: &Arc<B>, checkpoint: &Checkpoint) -> Result<f64, Error> {
-    let projection = checkpoint.open_text_projection()?;
-    let (text_len, tensors) = (projection.config.text_len, projection.tensors);
-    let projection = TextProjection::load(&**backend, &projection.config, &tensors)?;
-    let opened = checkpoint.open_text_encoder()?;
-    let encoder = Encoder::load(Arc::clone(backend), opened.config, &opened.tensors)?;
+fn measure_text<B: Backend>(backend: &Arc<B>, model: &Model) -> Result<f64, Error> {
+    let config = part(&model.transformer, Part::Transformer)?;
+    let text_len = config.text_len;
+    let tensors = Tensors::random(manifest::text_projection(config), SEED);
+    let projection = TextProjection::load(&**backend, config, &tensors)?;
+    let config = part(&model.text_encoder, Part::TextEncoder)?;
+    let tensors = Tensors::random(manifest::text_encoder(config), SEED);
+    let encoder = Encoder::load(Arc::clone(backend), config.clone(), &tensors)?;
     let tokens = PROMPT_TOKENS.min(text_len);
     let [seconds] = medians(|| {
         let begun = Instant::now();
@@ -199,6 +200,14 @@ fn measure_text<B: Backend>(backend: &Arc<B>, checkpoint: &Checkpoint) -> Result
         Ok([begun.elapsed().as_secs_f64()])
     })?;
     Ok(seconds)
+}
+
+/// The configuration of a part that is timed.
+fn part<T>(config: &Option<T>, part: Part) -> Result<&T, Error> {
+    config.as_ref().ok_or_else(|| {
+        let (source_name, looked_for) = ("the model".to_owned(), "its configuration".to_owned());
+        checkpoint::Error::NoPart { source_name, part, looked_for }.into()
+    })
 }
 
 /// Medians over rounds. The first is dropped, unless it took so long that there is no
@@ -247,7 +256,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use backend::{Class, Cpu};
-    use checkpoint::{Ema, Source};
+    use checkpoint::{Checkpoint, Ema, Source};
     use types::Window;
 
     use super::*;
@@ -315,7 +324,7 @@ mod tests {
     const GRID: TokenGrid = TokenGrid { frames: 3, rows: 2, columns: 2 };
 
     fn measured(grid: TokenGrid, roles: Roles) -> Result<Speed, Error> {
-        measure(&cpu(), &open(), grid, roles)
+        measure(&cpu(), &open().model().unwrap(), grid, roles)
     }
 
     fn open() -> Checkpoint {

@@ -26,10 +26,13 @@ use types::{Class, Incarnation, ModelDigest, NodeId};
 
 use crate::{
     Error,
-    device::{self, MESSAGES_MAX, Shared, Task},
+    device::{self, MESSAGES_MAX, Task},
     join,
+    loader::{Loader, NOTHING, Wish},
+    report::Shared,
     routes::{RoutedOutlet, Routes},
     session::Ended,
+    weights::{Remote, Weights},
 };
 
 /// Waits between sessions: the first, and the longest.
@@ -43,7 +46,7 @@ pub struct Config {
     pub coordinator: String,
     /// What makes this machine a node, the first time.
     pub token: Option<String>,
-    /// Where the node's identity is kept.
+    /// Where the node's identity and fetched weights are kept.
     pub data: PathBuf,
     /// Its name, for people.
     pub name: String,
@@ -62,6 +65,9 @@ pub struct Config {
     pub limits: Limits,
     /// What it is for.
     pub roles: Roles,
+    /// Bytes of fetched weights that it may keep in its data folder; `None` if it
+    /// works with the model on this machine only.
+    pub cache_bytes_max: Option<u64>,
 }
 
 /// What a worker is for.
@@ -80,7 +86,9 @@ pub(crate) struct Worker {
     pub(crate) config: Config,
     pub(crate) node: NodeId,
     pub(crate) boot: u128,
-    pub(crate) model: ModelDigest,
+    /// The model that the coordinator works with, once it has said so.
+    pub(crate) served: Option<ModelDigest>,
+    pub(crate) weights: Weights,
     pub(crate) class: Class,
     pub(crate) tls: Tls,
     pub(crate) addresses: Vec<String>,
@@ -92,6 +100,8 @@ pub(crate) struct Worker {
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) routes: Routes,
     pub(crate) tasks: mpsc::UnboundedSender<Task>,
+    /// What is to be held; the loader follows.
+    pub(crate) wishes: watch::Sender<Option<Wish>>,
     pub(crate) shared: Shared,
     /// What is to be said to the coordinator, in this session or the next.
     pub(crate) outbox_sender: mpsc::UnboundedSender<FromWorker>,
@@ -99,7 +109,8 @@ pub(crate) struct Worker {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Runs a worker until `stop` changes.
+/// Runs a worker until `stop` changes. `checkpoint` is the model on this machine, if
+/// there is one.
 ///
 /// # Errors
 ///
@@ -107,7 +118,7 @@ pub(crate) struct Worker {
 pub async fn run<B: Backend>(
     config: Config,
     backend: Arc<B>,
-    checkpoint: Checkpoint,
+    checkpoint: Option<Checkpoint>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let Config { data, coordinator, token, name, .. } = &config;
@@ -117,7 +128,8 @@ pub async fn run<B: Backend>(
         return Err(Error::Refused(problem));
     };
     let class = backend.class();
-    let model = checkpoint.contents()?.digest;
+    let tls = client_tls(identity.clone());
+    let weights = weights(&config, checkpoint, tls.clone())?;
     let system = |action: &str| {
         let action = action.to_owned();
         move |source| Error::System { action, source }
@@ -138,15 +150,17 @@ pub async fn run<B: Backend>(
     let (outbox_sender, outbox) = mpsc::unbounded_channel();
     let outlet = RoutedOutlet { routes: routes.clone(), outbox: outbox_sender.clone() };
     let shared = Shared::default();
-    let tasks = device::start(backend, checkpoint, outlet, shared.clone());
+    let tasks = device::start(backend, outlet, shared.clone());
     let tasks = tasks.map_err(system("start the device's thread"))?;
+    let wishes = load(&weights, &tasks, &outbox_sender);
     let (notices_sender, notices) = mpsc::channel(NOTICES_MAX);
     let worker = Worker {
         node,
         boot: boot().map_err(system("draw random numbers"))?,
-        model,
+        served: None,
+        weights,
         class,
-        tls: client_tls(identity),
+        tls,
         addresses,
         incarnation: None,
         coordinator: None,
@@ -156,6 +170,7 @@ pub async fn run<B: Backend>(
         notices,
         routes,
         tasks,
+        wishes,
         shared,
         outbox_sender,
         outbox,
@@ -190,6 +205,31 @@ impl Worker {
             wait = (wait * 2).min(WAIT_MAX);
         }
     }
+}
+
+/// Where weights come from.
+fn weights(config: &Config, checkpoint: Option<Checkpoint>, tls: Tls) -> Result<Weights, Error> {
+    let local = checkpoint.map(|checkpoint| Ok((checkpoint.contents()?.digest, checkpoint)));
+    let local = local.transpose().map_err(Error::Checkpoint)?;
+    let remote = config.cache_bytes_max.map(|bytes_max| Remote {
+        coordinator: config.coordinator.clone(),
+        tls,
+        folder: config.data.join("blobs"),
+        bytes_max,
+    });
+    Ok(Weights::new(local, remote)?)
+}
+
+/// Starts what follows the coordinator's wishes.
+fn load(
+    weights: &Weights,
+    tasks: &mpsc::UnboundedSender<Task>,
+    outbox: &mpsc::UnboundedSender<FromWorker>,
+) -> watch::Sender<Option<Wish>> {
+    let (sender, wishes) = watch::channel(None);
+    let (weights, tasks, outbox) = (weights.clone(), tasks.clone(), outbox.clone());
+    tokio::spawn(Loader { weights, tasks, outbox, held: NOTHING }.follow(wishes));
+    sender
 }
 
 /// Carries what comes from other nodes to the device; more waits on the wire.

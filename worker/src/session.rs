@@ -15,14 +15,16 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use types::{Branch, Incarnation, NodeId, TokenGrid};
+use types::{Branch, Incarnation, ModelDigest, NodeId, TokenGrid};
 use wire::{from_worker::Kind as Said, to_worker::Kind as Asked};
 
 use crate::{
     Opening,
-    device::{Report, Task},
+    device::Task,
+    loader::Wish,
     openings::{ContextUse, Order},
     profile::Roles,
+    report::Report,
     service::Worker,
 };
 
@@ -141,8 +143,9 @@ impl Worker {
                 decoder: config.roles.decoder,
             }),
             addresses: self.addresses.clone(),
-            models: vec![self.model.0.to_vec()],
+            models: self.weights.local().iter().map(|model| model.0.to_vec()).collect(),
             held: held.collect(),
+            fetches: self.weights.fetches(),
         }))
     }
 
@@ -150,6 +153,7 @@ impl Worker {
     fn welcome(&mut self, welcome: &wire::Welcome) -> Result<Duration, Ended> {
         let coordinator = control::node(&welcome.coordinator)?;
         let incarnation = Incarnation(welcome.incarnation);
+        let served = self.agree(welcome.model.as_ref())?;
         if self.incarnation.is_some_and(|known| known != incarnation) {
             let problem = "the coordinator counts this process as another one: start it again";
             return Err(Ended::Refused(problem.to_owned()));
@@ -158,7 +162,7 @@ impl Worker {
             self.incarnation = Some(incarnation);
             let me = Me {
                 end: End { node: self.node, incarnation },
-                model: self.model,
+                model: served,
                 class: Some(self.class),
                 tls: self.tls.clone(),
                 payload_bytes_max: PAYLOAD_BYTES_MAX,
@@ -177,12 +181,27 @@ impl Worker {
         Ok(Duration::from_millis(welcome.heartbeat_ms.clamp(50, 60_000).into()))
     }
 
+    /// Gives the model that the coordinator works with: the same as long as this
+    /// process lives, and one whose weights can be had.
+    fn agree(&mut self, model: Option<&wire::Model>) -> Result<ModelDigest, Ended> {
+        let served = control::model_digest(model.map_or(&[], |model| &model.digest))?;
+        if let Some(known) = self.served.filter(|known| *known != served) {
+            return Err(Ended::Refused(format!(
+                "the coordinator works with model {served}, this process with {known}: start it again"
+            )));
+        }
+        self.served = Some(served);
+        Ok(served)
+    }
+
     /// Does what the coordinator asks for; what takes time is answered later.
     fn handle(&mut self, asked: Asked) -> Result<(), Ended> {
         match asked {
-            Asked::Profile(profile) => self.profile(profile.request, control::grid(profile.grid)?),
+            Asked::Profile(profile) => {
+                self.profile(profile.request, control::grid(profile.grid)?)?;
+            }
             Asked::Assign(assign) => self.assign(assign)?,
-            Asked::Release(_) => self.load(None, Duty::default(), ANY_GRID),
+            Asked::Release(_) => self.wish(None),
             Asked::Encode(encode) => {
                 let fence = control::fence(encode.fence)?;
                 let wire::Encode { prompts, unconditional, .. } = encode;
@@ -198,7 +217,8 @@ impl Worker {
                 });
             }
             Asked::Connect(connect) => self.connect(connect.peer)?,
-            Asked::Drain(_) | Asked::MeasureLink(_) => {}
+            Asked::MeasureLink(measure) => self.measure(measure)?,
+            Asked::Drain(_) => {}
             Asked::Welcome(_) | Asked::Refusal(_) => {
                 return Err(Ended::Broken("welcome came twice".to_owned()));
             }
@@ -206,10 +226,19 @@ impl Worker {
         Ok(())
     }
 
-    fn profile(&self, request: u64, grid: TokenGrid) {
+    fn profile(&self, request: u64, grid: TokenGrid) -> Result<(), Ended> {
         let roles = Roles { text: self.config.roles.text, decoder: self.config.roles.decoder };
         let (reply, done) = oneshot::channel();
-        self.give(Task::Profile { grid, roles, reply });
+        let (weights, tasks, served) = (self.weights.clone(), self.tasks.clone(), self.served()?);
+        tokio::spawn(async move {
+            match weights.model(served).await {
+                Ok(model) => {
+                    let model = Box::new(model);
+                    drop(tasks.send(Task::Profile { model, grid, roles, reply }));
+                }
+                Err(failure) => drop(reply.send(Err(failure.to_string()))),
+            }
+        });
         self.answer(done, move |speed| {
             let mut profiled = wire::Profiled { request, ..wire::Profiled::default() };
             match speed {
@@ -230,6 +259,7 @@ impl Worker {
             }
             Said::Profiled(profiled)
         });
+        Ok(())
     }
 
     fn assign(&mut self, assign: wire::Assign) -> Result<(), Ended> {
@@ -259,21 +289,19 @@ impl Worker {
             }
         }
         self.routes.update(|known| (known.next, known.lead) = (duty.next, duty.lead));
-        self.load(Some(assign.assignment), duty, grid);
+        let (assignment, model) = (assign.assignment, self.served()?);
+        self.wish(Some(Wish { assignment, model, duty, grid }));
         Ok(())
     }
 
-    fn load(&self, assignment: Option<u64>, duty: Duty, grid: TokenGrid) {
-        let (reply, done) = oneshot::channel();
-        self.give(Task::Load { duty, grid, reply });
-        let Some(assignment) = assignment else { return };
-        self.answer(done, move |loaded| match loaded {
-            Ok(took) => {
-                let load_seconds = took.as_secs_f64();
-                Said::StageReady(wire::StageReady { assignment, load_seconds })
-            }
-            Err(problem) => Said::StageFailed(wire::StageFailed { assignment, problem }),
-        });
+    /// Has the loader hold this, and nothing else.
+    fn wish(&self, wish: Option<Wish>) {
+        self.wishes.send_replace(wish);
+    }
+
+    /// The model that the coordinator works with.
+    fn served(&self) -> Result<ModelDigest, Ended> {
+        self.served.ok_or_else(|| Ended::Broken("the coordinator named no model".to_owned()))
     }
 
     fn open(&self, open: wire::Open) -> Result<(), Ended> {
@@ -313,6 +341,29 @@ impl Worker {
         if let Some(switchboard) = self.switchboard.borrow().as_ref() {
             switchboard.connect(node, way);
         }
+        Ok(())
+    }
+
+    /// Measures the link to a peer, and says what came of it.
+    fn measure(&self, measure: wire::MeasureLink) -> Result<(), Ended> {
+        let wire::MeasureLink { request, peer } = measure;
+        let Some(peer) = peer else { return Ok(()) };
+        let (node, way) = self.peer(peer)?;
+        let Some(switchboard) = self.switchboard.borrow().clone() else { return Ok(()) };
+        let outbox = self.outbox_sender.clone();
+        tokio::spawn(async move {
+            switchboard.connect(node, way);
+            let peer = control::node_bytes(node);
+            let mut said = wire::LinkMeasured { request, peer, ..wire::LinkMeasured::default() };
+            match switchboard.measure(node).await {
+                Ok(measured) => {
+                    said.bytes_per_second = measured.bytes_per_second;
+                    said.latency_seconds = measured.round_trip.as_secs_f64() / 2.0;
+                }
+                Err(error) => said.problem = Some(error.to_string()),
+            }
+            drop(outbox.send(self::said(Said::LinkMeasured(said))));
+        });
         Ok(())
     }
 
@@ -398,5 +449,3 @@ pub(crate) fn said(kind: Said) -> wire::FromWorker {
 
 /// Bytes of a message between nodes: a chunk of pictures at 1080p has 75 MB.
 const PAYLOAD_BYTES_MAX: usize = 256 << 20;
-
-const ANY_GRID: TokenGrid = TokenGrid { frames: 1, rows: 1, columns: 1 };

@@ -35,6 +35,9 @@ pub(crate) struct ServeArgs {
     /// Lets everyone in by HTTP, from any address.
     #[arg(long, conflicts_with = "api_key")]
     pub(crate) insecure: bool,
+    /// Does not announce the coordinator on the local network.
+    #[arg(long)]
+    pub(crate) no_discovery: bool,
     /// Computes nothing in this process.
     #[arg(long)]
     pub(crate) no_worker: bool,
@@ -44,6 +47,10 @@ pub(crate) struct ServeArgs {
     /// Videos that may wait.
     #[arg(long, value_name = "N", default_value = "1000")]
     pub(crate) queue: usize,
+    /// Finished videos that are kept, in bytes: the oldest are deleted for newer
+    /// ones.
+    #[arg(long, value_name = "BYTES", default_value = "50GiB", value_parser = parse_bytes)]
+    pub(crate) keep: u64,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -52,14 +59,15 @@ pub(crate) struct ServeArgs {
 #[derive(Arguments, Debug)]
 #[command(after_help = WORKER_EXAMPLES, args_override_self = true)]
 pub(crate) struct WorkerArgs {
-    /// Where the coordinator's gRPC is.
+    /// Where the coordinator's gRPC is [default: where it is announced on the local
+    /// network].
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) join: String,
+    pub(crate) join: Option<String>,
     /// The coordinator's join token; needed the first time only.
     #[arg(long, value_name = "TOKEN", env = "FILMLOOM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Folder of this worker's identity [default: filmloom/worker in the user's
-    /// data folder].
+    /// Folder of this worker's identity and of the weights that it fetched [default:
+    /// filmloom/worker in the user's data folder].
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// This worker's name [default: the machine's].
@@ -72,6 +80,10 @@ pub(crate) struct WorkerArgs {
     /// address that the coordinator is reached from].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Vec<String>,
+    /// Bytes of weights that are kept in DIR/blobs, fetched from the coordinator if
+    /// it works with another model than this machine has.
+    #[arg(long, value_name = "BYTES", default_value = "64GiB", value_parser = parse_bytes)]
+    pub(crate) cache: u64,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }

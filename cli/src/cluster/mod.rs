@@ -8,6 +8,7 @@
 //! ```
 
 mod args;
+mod discovery;
 mod serve;
 mod status;
 mod token;

@@ -4,13 +4,20 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use api::{Access, Keys};
+use backend::Backend;
 use coordinator::{Config, Served, State};
+use identity::JoinToken;
 use tokio::sync::watch;
 
-use super::{Engine, ServeArgs, block_on, host_name, log, stopped, worker};
+use super::{
+    Engine, ServeArgs, block_on,
+    discovery::{self, Announced},
+    host_name, log, stopped, worker,
+};
 use crate::{failure::Failure, source, terminal};
 
 /// Bytes of clean frames that are kept, at most.
@@ -37,9 +44,10 @@ async fn serve(
     engine: Engine,
     data: PathBuf,
 ) -> Result<(), Failure> {
+    let library = Arc::new(engine.checkpoint.library()?);
     let served = Served {
         name: source::name(args.device.model.as_deref()),
-        digest: engine.checkpoint.contents()?.digest,
+        digest: library.contents().digest,
         model: engine.checkpoint.model()?,
         engine: engine.memory(),
     };
@@ -50,9 +58,11 @@ async fn serve(
         grpc: args.grpc,
         access,
         served,
+        library,
         jobs_max: args.jobs,
         queue_max: args.queue,
         log_bytes_max: LOG_BYTES_MAX,
+        videos_bytes_max: args.keep,
     };
     let running = coordinator::start(config).await;
     let running = running.map_err(|error| Failure::Input(error.to_string()))?;
@@ -62,6 +72,7 @@ async fn serve(
     terminal::say(&format!(
         "other machines join with: filmloom worker --join {host}:{port} --token \"$(cat {token})\""
     ));
+    let _announced = announced(args, running.grpc, &running.token);
     let mut stop = stopped();
     if !args.no_worker {
         beside(args, engine, &data, &running.token, running.grpc, stop.clone())?;
@@ -69,6 +80,19 @@ async fn serve(
     drop(stop.changed().await);
     running.stop().await;
     Ok(())
+}
+
+/// Tells the local network of a coordinator that other machines can reach.
+fn announced(args: &ServeArgs, grpc: SocketAddr, token: &Path) -> Option<Announced> {
+    if args.no_discovery || grpc.ip().is_loopback() {
+        return None;
+    }
+    let token = fs::read_to_string(token).ok()?.trim().parse::<JoinToken>().ok()?;
+    let announced = discovery::announce(grpc.port(), token.fingerprint);
+    let announced = announced.inspect_err(|error| {
+        tracing::warn!(%error, "not announced on the local network: workers need --join");
+    });
+    announced.ok()
 }
 
 /// Starts the worker of this process.
@@ -85,11 +109,12 @@ fn beside(
     let ip = if grpc.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { grpc.ip() };
     let target = SocketAddr::new(ip, grpc.port()).to_string();
     let listen = Some(SocketAddr::new(grpc.ip(), 0));
+    let class = engine.cpu.class();
     let config = worker::Config {
         token: Some(token),
-        ..worker::config(target, data.join("worker"), host_name(), listen, &args.device, &engine)
+        ..worker::config(target, data.join("worker"), host_name(), listen, &args.device, class)
     };
-    let (cpu, checkpoint) = (engine.cpu, engine.checkpoint);
+    let (cpu, checkpoint) = (engine.cpu, Some(engine.checkpoint));
     tokio::spawn(async move {
         if let Err(error) = ::worker::run(config, cpu, checkpoint, stop).await {
             tracing::error!(%error, "the worker of this process ended");

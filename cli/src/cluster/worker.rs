@@ -1,21 +1,30 @@
 //! `filmloom worker`: computes for a coordinator.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use backend::Backend;
+use identity::{FileNames, Identity, JoinToken};
 use plan::placement::Limits;
+use types::Class;
 pub(super) use worker::Config;
 use worker::Roles;
 
 use super::{
-    Engine, WorkerArgs,
+    WorkerArgs,
     args::{DeviceArgs, Listen},
-    block_on, host_name, log,
+    block_on, discovery, host_name, log,
     serve::default_data,
     stopped,
 };
-use crate::{failure::Failure, source, system};
+use crate::{failure::Failure, source, system, terminal};
 
+/// How long a coordinator is looked for.
+const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
 /// Share of the free memory that a worker uses if nobody says.
 const MEMORY_SHARE: f64 = 0.8;
 
@@ -27,8 +36,8 @@ const MEMORY_SHARE: f64 = 0.8;
 pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     log();
     let device = &args.device;
-    let checkpoint = source::open(device.model.as_deref())?;
-    let engine = Engine::new(device.precision, device.threads.count(), checkpoint)?;
+    let checkpoint = source::open_any(device.model.as_deref())?;
+    let cpu = Arc::new(device.precision.cpu(device.threads.count())?);
     let data = match &args.data {
         Some(data) => data.clone(),
         None => default_data()?.join("worker"),
@@ -36,6 +45,10 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     std::fs::create_dir_all(&data).map_err(|error| {
         Failure::Input(format!("cannot make {}: {error}; give another --data", data.display()))
     })?;
+    let coordinator = match &args.join {
+        Some(join) => join.clone(),
+        None => discovered(args, &data)?,
+    };
     let listen = match args.listen {
         Listen::At(address) => Some(address),
         Listen::Nowhere => None,
@@ -44,23 +57,45 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     let config = Config {
         token: args.token.clone(),
         advertise: args.advertise.clone(),
-        ..config(args.join.clone(), data, name, listen, device, &engine)
+        cache_bytes_max: Some(args.cache),
+        ..config(coordinator, data, name, listen, device, cpu.class())
     };
     block_on(async {
         let stop = stopped();
-        let worked = worker::run(config, engine.cpu, engine.checkpoint, stop).await;
+        let worked = worker::run(config, cpu, checkpoint, stop).await;
         worked.map_err(|error| Failure::Input(error.to_string()))
     })
 }
 
-/// A worker's configuration, without token and advertised addresses.
+/// Where the coordinator is that this machine's token or certificate is of.
+fn discovered(args: &WorkerArgs, data: &Path) -> Result<String, Failure> {
+    let token = args.token.as_deref().and_then(|token| token.trim().parse::<JoinToken>().ok());
+    let known = Identity::load(data, FileNames::Node).ok().map(|identity| identity.fingerprint());
+    let authority = known.or(token.map(|token| token.fingerprint)).ok_or_else(|| {
+        Failure::Input("give --join HOST:PORT, or --token to look for its coordinator".to_owned())
+    })?;
+    terminal::say("looking for the coordinator on the local network");
+    match discovery::find(authority, DISCOVERY_PATIENCE) {
+        Ok(Some(coordinator)) => Ok(coordinator),
+        Ok(None) => Err(Failure::Input(
+            "no coordinator of this token is heard of on the local network: give --join HOST:PORT"
+                .to_owned(),
+        )),
+        Err(error) => {
+            Err(Failure::Input(format!("cannot look around ({error}): give --join HOST:PORT")))
+        }
+    }
+}
+
+/// A worker's configuration, without token and advertised addresses. It fetches no
+/// weights.
 pub(super) fn config(
     coordinator: String,
     data: PathBuf,
     name: String,
     listen: Option<SocketAddr>,
     device: &DeviceArgs,
-    engine: &Engine,
+    class: Class,
 ) -> Config {
     let has = |role: &str| device.roles.iter().any(|other| other == role);
     let threads = device.threads.count();
@@ -69,7 +104,7 @@ pub(super) fn config(
         token: None,
         data,
         name,
-        device: format!("{} ({threads} threads)", engine.cpu.class().name()),
+        device: format!("{} ({threads} threads)", class.name()),
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         listen,
         advertise: Vec::new(),
@@ -80,6 +115,7 @@ pub(super) fn config(
             layers_share_max: device.max_share,
         },
         roles: Roles { layers: has("layers"), text: has("text"), decoder: has("decode") },
+        cache_bytes_max: None,
     }
 }
 

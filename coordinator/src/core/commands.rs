@@ -91,6 +91,7 @@ impl Core {
     /// Writes a placement down: in the log, which refuses what is lower from then
     /// on, and in the store.
     fn place(&mut self, fence: Fence) {
+        self.pace.begin();
         let Some(film) = self.films.get_mut(&fence.job) else { return };
         film.epoch = fence.epoch.0;
         film.contexts.clear();
@@ -178,6 +179,8 @@ impl Core {
                 film.completed_at = Some(unix_now());
                 film.happen(Happening::Done { pictures: film.pictures });
                 film.end();
+                self.saver.save(records::job_key(id), &film.record());
+                return self.make_room(id);
             }
             Some(Outcome::Failed(problem)) => {
                 film.completed_at = Some(unix_now());
@@ -198,22 +201,25 @@ impl Core {
     }
 
     fn tell_events(&mut self, id: JobId) {
-        let planned = self.planned(id);
+        let (planned, stage_timings, now) = (self.planned(id), self.timings(), self.now());
         let Some(job) = self.cluster.job(id) else { return };
         let Some(film) = self.films.get_mut(&id) else { return };
         if film.epoch < job.epoch.0 {
+            film.told_at = now;
             film.happen(planned);
             film.epoch = job.epoch.0;
         }
         while film.told_chunks < job.published {
             let chunk = film.told_chunks;
             film.told_chunks += 1;
+            let seconds = now.saturating_sub(film.told_at).as_secs_f64();
+            film.told_at = now;
             film.happen(Happening::ChunkCommitted {
                 chunk,
                 chunks: job.spec.chunks,
                 pictures: film.pictures,
-                seconds: 0.0,
-                stage_timings: Vec::new(),
+                seconds,
+                stage_timings: stage_timings.clone(),
             });
         }
     }

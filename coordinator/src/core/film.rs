@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use api::{Happening, Refusal, VideoEvent, Written};
@@ -53,6 +54,8 @@ pub(crate) struct Film {
     file: publisher::Film,
     /// Chunks that were told as events.
     pub(super) told_chunks: u32,
+    /// When the last of them was, or the job was placed.
+    pub(super) told_at: Duration,
 }
 
 /// What a prompt became.
@@ -145,6 +148,7 @@ impl Wish {
             publisher: None,
             file,
             told_chunks: 0,
+            told_at: Duration::ZERO,
         };
         Ok((film, spec))
     }
@@ -165,9 +169,7 @@ impl Film {
     /// Adds a chunk's pictures to the video.
     pub(super) fn push(&mut self, pictures: Pictures, handle: &Handle) -> Result<(), String> {
         // A decoder that begins again begins the video again: its bytes are the same.
-        if pictures.chunk == 0 {
-            self.publisher = None;
-        }
+        let before = (pictures.chunk == 0).then(|| self.publisher.take()).flatten();
         if self.publisher.is_none() {
             if 0 < pictures.chunk {
                 return Ok(());
@@ -176,7 +178,7 @@ impl Film {
             let told = move |published| {
                 handle.tell_blocking(Event::Published(job, published));
             };
-            let started = Publisher::start(self.file.clone(), self.written.clone(), told);
+            let started = Publisher::start(self.file.clone(), self.written.clone(), told, before);
             self.publisher = Some(started.map_err(|error| error.to_string())?);
         }
         match &self.publisher {
@@ -185,9 +187,10 @@ impl Film {
         }
     }
 
-    /// Nothing is added to the video any more.
+    /// Nothing is added to the video any more: who waits for more of it is told.
     pub(super) fn end(&mut self) {
         self.publisher = None;
+        self.written = watch::Sender::default();
         self.contexts.clear();
     }
 

@@ -14,7 +14,9 @@
 
 mod commands;
 mod film;
+mod links;
 mod nodes;
+mod pace;
 mod videos;
 pub(crate) mod views;
 
@@ -109,10 +111,10 @@ pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) served: Arc<Served>,
     pub(crate) policy: Policy,
-    pub(crate) log: Log,
     pub(crate) saver: Saver,
     pub(crate) switchboard: Switchboard,
     pub(crate) videos: PathBuf,
+    pub(crate) videos_bytes_max: u64,
     pub(crate) handle: Handle,
 }
 
@@ -135,6 +137,12 @@ pub(crate) struct Core {
     /// Pairs of workers whose messages go by here.
     relayed: BTreeSet<(NodeId, NodeId)>,
     showings: BTreeMap<JobId, videos::Showing>,
+    survey: links::Survey,
+    pace: pace::Pace,
+    /// Bytes of finished videos that are kept, at most.
+    videos_bytes_max: u64,
+    /// Links that were measured.
+    links: BTreeMap<(NodeId, NodeId), plan::placement::Link>,
 }
 
 /// A chunk that is made only to see that all is well.
@@ -146,8 +154,9 @@ struct Probe {
 }
 
 impl Core {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { node, served, policy, log, saver, switchboard, videos, handle } = parts;
+    pub(crate) fn new(parts: Parts, log: Log) -> Self {
+        let Parts { node, served, policy, saver, switchboard, .. } = parts;
+        let Parts { videos, videos_bytes_max, handle, .. } = parts;
         Self {
             node,
             served,
@@ -164,6 +173,10 @@ impl Core {
             probe: None,
             relayed: BTreeSet::new(),
             showings: BTreeMap::new(),
+            survey: links::Survey::default(),
+            pace: pace::Pace::default(),
+            videos_bytes_max,
+            links: BTreeMap::new(),
         }
     }
 
@@ -171,7 +184,8 @@ impl Core {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             self.execute();
-            let due = self.cluster.poll_timeout().map(|due| due.saturating_sub(self.now()));
+            let due = [self.cluster.poll_timeout(), self.survey.due()].into_iter().flatten().min();
+            let due = due.map(|due| due.saturating_sub(self.now()));
             let timeout = tokio::time::sleep(due.unwrap_or(Duration::from_secs(3600)));
             tokio::select! {
                 event = events.recv() => match event {
@@ -181,6 +195,7 @@ impl Core {
                 () = timeout => {
                     let now = self.now();
                     self.cluster.handle_timeout(now);
+                    self.survey_timeout();
                 }
             }
         }
@@ -247,6 +262,8 @@ impl Core {
                     self.send(lead, Message { fence, kind, payload: Bytes::new() });
                 }
                 self.cluster.handle_committed(now, fence, chunk);
+                let open = self.cluster.placed();
+                self.pace.handle_commit(now, open);
             }
             Err(error @ chunk_log::Error::Stale { .. }) => {
                 tracing::warn!(job = %fence.job, chunk, %error, "a chunk was refused");

@@ -3,7 +3,7 @@
 use link::Way;
 use plan::{
     cluster::{Boot, Member, Offer, Presence},
-    placement::{Limits, Speed},
+    placement::{Limits, Link, Speed},
 };
 use proto::control::{
     self,
@@ -65,10 +65,10 @@ impl Core {
             return Err(format!("node {node} is no member of this cluster: join it with a token"));
         }
         let served = self.served.digest;
-        if !hello.models.iter().any(|model| *model == served.0) {
+        if !hello.fetches && !hello.models.iter().any(|model| *model == served.0) {
             let theirs: Vec<String> = hello.models.iter().map(|bytes| hex(bytes)).collect();
             return Err(format!(
-                "this cluster works with model {served}, the worker has {}",
+                "this cluster works with model {served}, the worker has {} and fetches none",
                 theirs.join(", ")
             ));
         }
@@ -132,7 +132,7 @@ impl Core {
                 }
             }
             Said::Profiled(profiled) => match profiled.problem {
-                None => self.cluster.handle_profiled(now, node, speed(&profiled)),
+                None => self.measure(node, speed(&profiled)),
                 Some(problem) => {
                     tracing::warn!(%node, %problem, "a worker cannot be measured");
                 }
@@ -161,7 +161,19 @@ impl Core {
                 self.cluster.handle_left(now, node, incarnation);
             }
             Said::LinkFailed(failed) => self.relay(node, control::node(&failed.peer)?),
-            Said::LinkMeasured(_) | Said::Hello(_) => {}
+            Said::LinkMeasured(measured) => {
+                let peer = control::node(&measured.peer)?;
+                if let Some(problem) = &measured.problem {
+                    tracing::warn!(%node, %peer, %problem, "a link was not measured");
+                }
+                let is_measured = measured.problem.is_none() && 0.0 < measured.bytes_per_second;
+                let link = is_measured.then_some(Link {
+                    bytes_per_second: measured.bytes_per_second,
+                    latency_seconds: measured.latency_seconds.max(0.0),
+                });
+                self.measured((node, peer), link);
+            }
+            Said::Hello(_) => {}
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(super) struct Showing {
 
 /// Videos that may be decoded again at once.
 const SHOWINGS_MAX: usize = 8;
+/// When to come back if nothing is being made that would end. Chosen.
+const RETRY_SECONDS: f64 = 10.0;
 
 impl Core {
     /// Whether another video may be asked for.
@@ -34,18 +36,37 @@ impl Core {
         if waiting < self.cluster.policy().queue_max {
             return Ok(());
         }
-        let chunks = self.cluster.pipeline().plan().map(|plan| plan.prediction.seconds_per_chunk);
-        let wait = Duration::try_from_secs_f64(chunks.unwrap_or(1.0)).unwrap_or_default();
+        let estimate = self.next_place_seconds();
+        let seconds = estimate.unwrap_or(RETRY_SECONDS);
+        let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs() + 1;
+        let when = match estimate {
+            Some(_) => format!("there is room for another one in about {seconds} s"),
+            None => "none is being made now, so nobody can say when there is room".to_owned(),
+        };
         Err(Refusal::TooManyRequests {
-            message: format!("{waiting} videos wait already: come back later"),
-            retry_after_seconds: wait.as_secs() + 1,
+            message: format!("{waiting} videos wait already: {when}"),
+            retry_after_seconds: seconds,
         })
+    }
+
+    /// Seconds until the first of the videos that take turns is made, and one that waits
+    /// begins.
+    fn next_place_seconds(&self) -> Option<f64> {
+        let prediction = &self.cluster.pipeline().plan()?.prediction;
+        let films = self.films.values().filter(|film| film.status == Status::InProgress);
+        let left = films.filter_map(|film| Some(self.cluster.job(film.wish.job)?.chunks_left()));
+        let turns = u32::try_from(self.cluster.placed()).unwrap_or(u32::MAX);
+        Some(f64::from(left.min()?) * f64::from(turns) * prediction.seconds_per_chunk)
     }
 
     /// Takes a video that is written down.
     pub(crate) fn create(&mut self, film: Film, spec: JobSpec) -> Result<Video, Refusal> {
         let (job, now) = (film.wish.job, self.now());
-        self.room()?;
+        if let Err(full) = self.room() {
+            // The places went to others while it was written down.
+            self.erase(job, &film);
+            return Err(full);
+        }
         self.films.insert(job, film);
         if let Err(full) = self.cluster.handle_created(now, job, spec) {
             if let Some(film) = self.films.remove(&job) {
@@ -113,6 +134,28 @@ impl Core {
             }
         }
         true
+    }
+
+    /// Deletes the videos that were finished first, until the rest is within the
+    /// cap; `newest` stays.
+    pub(super) fn make_room(&mut self, newest: JobId) {
+        let bytes = |film: &Film| std::fs::metadata(film.path()).map_or(0, |file| file.len());
+        let finished = self.films.values().filter(|film| film.status == Status::Completed);
+        let mut finished: Vec<_> = finished
+            .map(|film| (film.completed_at, film.wish.job, bytes(film)))
+            .filter(|&(_, job, _)| job != newest)
+            .collect();
+        finished.sort_unstable();
+        let own = self.films.get(&newest).map_or(0, bytes);
+        let mut total: u64 = own + finished.iter().map(|&(_, _, bytes)| bytes).sum::<u64>();
+        for (_, job, bytes) in finished {
+            if total <= self.videos_bytes_max {
+                return;
+            }
+            tracing::info!(%job, bytes, "a finished video makes room for newer ones");
+            total -= bytes;
+            self.cancel(job);
+        }
     }
 
     /// Decodes a finished video again.

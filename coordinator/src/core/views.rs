@@ -114,13 +114,23 @@ impl Core {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Cluster {
             workers: workers.collect(),
-            links: Vec::<Link>::new(),
+            links: self.links_view(),
             running: count(running.count()),
             queued: count(self.cluster.waiting()),
             chunk_seconds: pipeline.plan().map(|plan| plan.prediction.chunk_seconds),
             bottleneck: self.bottleneck(),
             more: self.plan_view(),
         }
+    }
+
+    fn links_view(&self) -> Vec<Link> {
+        let shown = |(&(from, to), link): (&(NodeId, NodeId), &plan::placement::Link)| Link {
+            from: from.to_string(),
+            to: to.to_string(),
+            bytes_per_second: link.bytes_per_second,
+            round_trip_seconds: 2.0 * link.latency_seconds,
+        };
+        self.links.iter().map(shown).collect()
     }
 
     fn plan_view(&self) -> Map<String, Value> {
@@ -134,6 +144,16 @@ impl Core {
             more.insert("jobs_at_once".to_owned(), json!(self.cluster.pipeline().jobs()));
             more.insert("use_one_node".to_owned(), json!(one_node));
             more.insert("seconds_per_chunk".to_owned(), json!(plan.prediction.seconds_per_chunk));
+            if let Some((jobs, measured)) = self.pace.measured() {
+                let predicted = match jobs {
+                    1 => plan.prediction.chunk_seconds,
+                    _ => plan.prediction.seconds_per_chunk,
+                };
+                let measured = measured.as_secs_f64();
+                let error = (predicted / measured - 1.0) * 100.0;
+                more.insert("seconds_per_chunk_measured".to_owned(), json!(measured));
+                more.insert("prediction_error_percent".to_owned(), json!(error.round()));
+            }
         }
         more
     }

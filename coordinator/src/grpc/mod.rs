@@ -1,12 +1,14 @@
-//! What workers and tools reach by gRPC: joining, sessions, the data plane, the
-//! cluster's state, health and reflection.
+//! What workers and tools reach by gRPC: joining, sessions, the data plane, weights,
+//! the cluster's state, health and reflection.
 
+mod blobs;
 mod cluster;
 mod joining;
 mod session;
 
 use std::sync::Arc;
 
+use checkpoint::Library;
 use identity::{Authority, Identity};
 use link::{DataService, Switchboard, service::Relaying, tls};
 use proto::generated::{
@@ -28,6 +30,7 @@ pub(crate) struct Grpc {
     pub(crate) handle: Handle,
     pub(crate) saver: Saver,
     pub(crate) about: About,
+    pub(crate) library: Arc<Library>,
 }
 
 pub(crate) use session::About;
@@ -38,27 +41,34 @@ pub(crate) use session::About;
 ///
 /// The transport's, a sentence.
 pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
-    let Grpc { listener, authority, identity, switchboard, handle, saver, about } = grpc;
+    let Grpc { listener, authority, identity, switchboard, handle, saver, about, library } = grpc;
     let config = identity::server_config(&identity, Arc::new(DefaultTimeProvider));
     let incoming = tls::incoming(listener, Arc::new(config));
     let (_kept, known) = watch::channel(Some(switchboard));
     let data = DataService::new(known, Relaying::On);
     let joining = joining::Joining::new(authority, handle.clone(), saver);
     let control = session::Sessions::new(handle.clone(), about);
+    let lending = blobs::Lending::new(library).into_server();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<session::Sessions>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| error.to_string())?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let refused = |error: tonic_reflection::server::Error| error.to_string();
+    let reflected = reflection().build_v1().map_err(refused)?;
+    // Python's library and older tools know this version only.
+    let reflected_alpha = reflection().build_v1alpha().map_err(refused)?;
     let served = tls::server()
         .add_service(JoiningServer::new(joining).max_decoding_message_size(JOIN_BYTES_MAX))
         .add_service(data.into_server())
         .add_service(ControlServer::new(control).max_decoding_message_size(CONTROL_BYTES_MAX))
+        .add_service(InterceptedService::new(lending, members_only))
         .add_service(ClusterServer::with_interceptor(cluster::State::new(handle), members_only))
         .add_service(InterceptedService::new(health_service, members_only))
-        .add_service(InterceptedService::new(reflection, members_only));
+        .add_service(InterceptedService::new(reflected, members_only))
+        .add_service(InterceptedService::new(reflected_alpha, members_only));
     served.serve_with_incoming(incoming).await.map_err(|error| error.to_string())
 }
 

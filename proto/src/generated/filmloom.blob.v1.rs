@@ -4,21 +4,93 @@ pub struct ManifestRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub model_digest: ::prost::alloc::vec::Vec<u8>,
 }
-/// A tensor, or a file that is read whole (then `dtype` is empty).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ManifestEntry {
-    #[prost(string, tag = "1")]
-    pub part: ::prost::alloc::string::String,
+    #[prost(oneof = "manifest_entry::Kind", tags = "1, 2")]
+    pub kind: ::core::option::Option<manifest_entry::Kind>,
+}
+/// Nested message and enum types in `ManifestEntry`.
+pub mod manifest_entry {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Tensor(super::Tensor),
+        #[prost(message, tag = "2")]
+        File(super::File),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tensor {
+    #[prost(enumeration = "tensor::Of", tag = "1")]
+    pub of: i32,
+    /// Its canonical name.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// As in safetensors files: F32, F16, BF16 or F64.
     #[prost(string, tag = "3")]
     pub dtype: ::prost::alloc::string::String,
     #[prost(uint64, repeated, tag = "4")]
     pub shape: ::prost::alloc::vec::Vec<u64>,
-    /// BLAKE3 of its bytes.
+    /// Of its elements, little-endian and row-major.
     #[prost(bytes = "vec", tag = "5")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+}
+/// Nested message and enum types in `Tensor`.
+pub mod tensor {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Of {
+        Unspecified = 0,
+        TextEncoder = 1,
+        Transformer = 2,
+        Vae = 3,
+    }
+    impl Of {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OF_UNSPECIFIED",
+                Self::TextEncoder => "OF_TEXT_ENCODER",
+                Self::Transformer => "OF_TRANSFORMER",
+                Self::Vae => "OF_VAE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OF_UNSPECIFIED" => Some(Self::Unspecified),
+                "OF_TEXT_ENCODER" => Some(Self::TextEncoder),
+                "OF_TRANSFORMER" => Some(Self::Transformer),
+                "OF_VAE" => Some(Self::Vae),
+                _ => None,
+            }
+        }
+    }
+}
+/// A configuration file or a tokenizer, which is read whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct File {
+    /// In the model's folder, with `/` between the parts.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
     pub bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -27,6 +99,9 @@ pub struct FetchRequest {
     pub digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub offset: u64,
+    /// Its length, as the manifest says.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
 }
 /// At most 1 MiB.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -125,7 +200,7 @@ pub mod blobs_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// What a model is made of.
+        /// What a model is made of: tensors by part and name, then files by path.
         ///
         /// NOT_FOUND: this node has no such model.
         pub async fn manifest(
@@ -155,6 +230,7 @@ pub mod blobs_client {
         /// The bytes of a blob from `offset` on. The receiver verifies the whole.
         ///
         /// NOT_FOUND: this node has no such blob. OUT_OF_RANGE: it ends before `offset`.
+        /// RESOURCE_EXHAUSTED: too many ask at once; ask again in a moment.
         pub async fn fetch(
             &mut self,
             request: impl tonic::IntoRequest<super::FetchRequest>,
@@ -200,7 +276,7 @@ pub mod blobs_server {
             >
             + std::marker::Send
             + 'static;
-        /// What a model is made of.
+        /// What a model is made of: tensors by part and name, then files by path.
         ///
         /// NOT_FOUND: this node has no such model.
         async fn manifest(
@@ -216,6 +292,7 @@ pub mod blobs_server {
         /// The bytes of a blob from `offset` on. The receiver verifies the whole.
         ///
         /// NOT_FOUND: this node has no such blob. OUT_OF_RANGE: it ends before `offset`.
+        /// RESOURCE_EXHAUSTED: too many ask at once; ask again in a moment.
         async fn fetch(
             &self,
             request: tonic::Request<super::FetchRequest>,

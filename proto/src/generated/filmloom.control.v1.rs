@@ -139,6 +139,9 @@ pub struct Hello {
     /// Jobs it still holds, after a reconnection.
     #[prost(message, repeated, tag = "14")]
     pub held: ::prost::alloc::vec::Vec<Held>,
+    /// Whether it can fetch the weights of another model than those.
+    #[prost(bool, tag = "15")]
+    pub fetches: bool,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Limits {

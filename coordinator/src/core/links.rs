@@ -1,0 +1,116 @@
+//! Links between workers, measured one after the other: two at once would slow
+//! each other.
+//!
+//! A worker that was timed is planned with once its links to the others are known.
+//! In a large cluster pairs are too many; then links are assumed.
+
+use std::{collections::VecDeque, time::Duration};
+
+use plan::{
+    cluster::Presence,
+    placement::{Link, Speed},
+};
+use proto::control::wire::{self, to_worker::Kind as Asked};
+use types::NodeId;
+
+use super::Core;
+
+/// Members up to which every pair is measured.
+const MEMBERS_MAX: usize = 16;
+/// What a worker may take to measure a link.
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is to be measured.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Pairs that wait, in order.
+    waiting: VecDeque<(NodeId, NodeId)>,
+    /// The pair that is being measured, and until when.
+    current: Option<((NodeId, NodeId), Duration)>,
+    /// Workers that were timed, whose pairs wait.
+    timed: Vec<(NodeId, Speed)>,
+}
+
+impl Survey {
+    /// When the current pair has taken too long.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.current.map(|(_, until)| until)
+    }
+}
+
+impl Core {
+    /// A worker was timed: its links are next.
+    pub(super) fn measure(&mut self, node: NodeId, speed: Speed) {
+        let members = self.cluster.members();
+        let here = members.filter(|(_, member)| member.presence == Presence::Here);
+        let others: Vec<_> = here.map(|(other, _)| other).filter(|&other| other != node).collect();
+        let timed: Vec<_> = self.survey.timed.iter().map(|&(other, _)| other).collect();
+        let is_known = |other: &NodeId| timed.contains(other) || self.is_timed(*other);
+        if others.len() < MEMBERS_MAX {
+            let pairs = others
+                .into_iter()
+                .filter(is_known)
+                .flat_map(|other| [(node, other), (other, node)]);
+            self.survey.waiting.extend(pairs.collect::<Vec<_>>());
+        }
+        self.survey.timed.retain(|&(other, _)| other != node);
+        self.survey.timed.push((node, speed));
+        self.survey_next();
+    }
+
+    /// A pair was measured, or cannot be.
+    pub(super) fn measured(&mut self, pair: (NodeId, NodeId), link: Option<Link>) {
+        if let Some(link) = link {
+            self.cluster.handle_link(pair.0, pair.1, link);
+            self.links.insert(pair, link);
+        }
+        if self.survey.current.is_some_and(|(current, _)| current == pair) {
+            self.survey.current = None;
+            self.survey_next();
+        }
+    }
+
+    /// The current pair may have taken too long.
+    pub(super) fn survey_timeout(&mut self) {
+        let now = self.now();
+        if self.survey.due().is_some_and(|due| due <= now) {
+            self.survey.current = None;
+            self.survey_next();
+        }
+    }
+
+    fn is_timed(&self, node: NodeId) -> bool {
+        self.cluster.members().any(|(other, member)| other == node && member.speed.is_some())
+    }
+
+    /// Goes on with the next pair; plans with those whose pairs are all known.
+    fn survey_next(&mut self) {
+        while self.survey.current.is_none() {
+            let Some(pair) = self.survey.waiting.pop_front() else { break };
+            let (node, peer) = pair;
+            if self.session(node).is_none() || self.session(peer).is_none() {
+                continue;
+            }
+            self.survey.current = Some((pair, self.now() + MEASURE_TIMEOUT));
+            let (to_peer, to_node) = (self.peer(node, peer, true), self.peer(peer, node, false));
+            self.tell(peer, Asked::Connect(wire::Connect { peer: Some(to_node) }));
+            let (request, peer) = (0, Some(to_peer));
+            self.tell(node, Asked::MeasureLink(wire::MeasureLink { request, peer }));
+        }
+        let pairs: Vec<_> = self
+            .survey
+            .waiting
+            .iter()
+            .copied()
+            .chain(self.survey.current.map(|(pair, _)| pair))
+            .collect();
+        let waits = |node: NodeId| pairs.iter().any(|&(one, other)| one == node || other == node);
+        let (waiting, known): (Vec<_>, Vec<_>) =
+            self.survey.timed.drain(..).partition(|&(node, _)| waits(node));
+        self.survey.timed = waiting;
+        let now = self.now();
+        for (node, speed) in known {
+            self.cluster.handle_profiled(now, node, speed);
+        }
+    }
+}
