@@ -4,8 +4,14 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
+mod clients;
 mod doors;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod live;
+mod overload;
 mod pictures;
+mod players;
 mod pool;
+mod viewer;
+mod weights;

@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use ureq::{RequestBuilder, typestate::WithoutBody};
 
 /// How long anything may take before the test has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,6 +23,8 @@ pub(crate) struct Pool {
     pub(crate) workers: Vec<Process>,
     pub(crate) http: String,
     pub(crate) grpc: String,
+    /// What HTTP clients show; set it if the coordinator asks for one.
+    pub(crate) key: &'static str,
     started: usize,
 }
 
@@ -47,8 +50,8 @@ impl Pool {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (http, grpc) = ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
-        let (coordinator, workers, started) = (None, Vec::new(), 0);
-        let mut pool = Self { folder, coordinator, workers, http, grpc, started };
+        let (coordinator, workers, started, key) = (None, Vec::new(), 0, "none");
+        let mut pool = Self { folder, coordinator, workers, http, grpc, key, started };
         pool.serve(arguments);
         pool
     }
@@ -70,6 +73,29 @@ impl Pool {
     /// Ends the coordinator without a word.
     pub(crate) fn kill_coordinator(&mut self) {
         self.coordinator = None;
+    }
+
+    /// Ends the coordinator in peace.
+    pub(crate) fn stop_coordinator(&mut self) {
+        let Some(mut coordinator) = self.coordinator.take() else { return };
+        let id = coordinator.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(coordinator.0.wait().unwrap().success());
+    }
+
+    /// The most memory that the coordinator has used so far.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn coordinator_peak_bytes(&self) -> u64 {
+        let id = self.coordinator.as_ref().unwrap().0.id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
+    /// The coordinator's folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Adds a worker with one thread.
@@ -122,7 +148,7 @@ impl Pool {
 
     /// A JSON answer of the server; nothing if it refuses.
     pub(crate) fn json(&self, path: &str) -> Option<Value> {
-        let answer = ureq::get(format!("http://{}{path}", self.http)).call().ok()?;
+        let answer = self.get(path).call().ok()?;
         let text = answer.into_body().read_to_string().ok()?;
         Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
@@ -130,14 +156,25 @@ impl Pool {
     /// Asks for a video and gives its id.
     pub(crate) fn create(&self, prompt: &str, seed: u64, seconds: f64) -> String {
         let body = serde_json::json!({ "prompt": prompt, "seed": seed, "seconds": seconds });
-        let answer = ureq::post(format!("http://{}/v1/videos", self.http)).send_json(&body);
+        let request = ureq::post(format!("http://{}/v1/videos", self.http));
+        let answer = request.header("authorization", self.authorization()).send_json(&body);
         let text = answer.unwrap().into_body().read_to_string().unwrap();
         let video: Value = serde_json::from_str(&text).unwrap();
         video["id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn delete(&self, id: &str) -> bool {
-        ureq::delete(format!("http://{}/v1/videos/{id}", self.http)).call().is_ok()
+        let request = ureq::delete(format!("http://{}/v1/videos/{id}", self.http));
+        request.header("authorization", self.authorization()).call().is_ok()
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {
+        let request = ureq::get(format!("http://{}{path}", self.http));
+        request.header("authorization", self.authorization())
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.key)
     }
 
     /// Waits until a video is finished.
@@ -151,7 +188,7 @@ impl Pool {
 
     /// The finished video's file.
     pub(crate) fn content(&self, id: &str) -> Vec<u8> {
-        let answer = ureq::get(format!("http://{}/v1/videos/{id}/content", self.http)).call();
+        let answer = self.get(&format!("/v1/videos/{id}/content")).call();
         answer.unwrap().into_body().read_to_vec().unwrap()
     }
 

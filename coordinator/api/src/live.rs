@@ -10,15 +10,19 @@
 //! a finished file are read, and with an error when the writer is gone before
 //! that, so that the client sees a cut connection rather than a short film. The
 //! file is opened when it has a first byte: a client may wait from the queue on.
+//!
+//! A writer may begin again, with another file of the same name and the same
+//! bytes. The file is then missing or short for a while, and a tail waits until
+//! there is more of it than it has read.
 
-use std::io;
+use std::io::{self, ErrorKind, SeekFrom};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tokio::fs::File;
+use tokio::{fs::File, io::AsyncSeekExt};
 
 use crate::{
-    parts::{open, part},
+    parts::{PART_BYTES_MAX, part},
     service::{Live, Written},
 };
 
@@ -42,28 +46,41 @@ impl Tail {
         loop {
             let Written { bytes, finished } = *self.live.written.borrow_and_update();
             if self.read_bytes < bytes {
-                return self.read(bytes).await.map(Some);
-            }
-            if finished {
+                match self.read(bytes - self.read_bytes).await {
+                    Err(error) if !finished && is_short(&error) => {}
+                    read => return read.map(Some),
+                }
+            } else if finished {
                 return Ok(None);
             }
-            let gone =
-                || io::Error::new(io::ErrorKind::UnexpectedEof, "the video was not finished");
+            let gone = || io::Error::new(ErrorKind::UnexpectedEof, "the video was not finished");
             self.live.written.changed().await.map_err(|_| gone())?;
         }
     }
 
-    /// Reads on in a file of which `bytes` are written.
-    async fn read(&mut self, bytes: u64) -> io::Result<Bytes> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let (file, _) = open(&self.live.path).await.map_err(io::Error::other)?;
-                none.insert(file)
-            }
+    /// Reads on, in the file at hand or else in the one that has its name now.
+    async fn read(&mut self, bytes_left: u64) -> io::Result<Bytes> {
+        let at_hand = match &mut self.file {
+            Some(file) => part(file, bytes_left).await.ok(),
+            None => None,
         };
-        let part = part(file, bytes - self.read_bytes).await?;
+        let part = match at_hand {
+            Some(part) => part,
+            None => part(self.reopen().await?, bytes_left).await?,
+        };
         self.read_bytes += part.len() as u64;
         Ok(part)
     }
+
+    async fn reopen(&mut self) -> io::Result<&mut File> {
+        let mut file = File::open(&self.live.path).await?;
+        file.set_max_buf_size(PART_BYTES_MAX);
+        file.seek(SeekFrom::Start(self.read_bytes)).await?;
+        Ok(self.file.insert(file))
+    }
+}
+
+/// Whether there is no such file, or not so much of it.
+fn is_short(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof)
 }

@@ -103,7 +103,8 @@ pub struct Thumbnail {
 ///
 /// The writer never waits for a reader: it appends to the file, then tells how
 /// far that is. If it drops its sender without having finished, the video failed
-/// or was deleted, and readers see their connection cut.
+/// or was deleted, and readers see their connection cut. It may begin again: with
+/// another file of that name, in which the same bytes come again.
 #[derive(Clone, Debug)]
 pub struct Live {
     /// Where it is, once it has a first byte.
@@ -115,7 +116,7 @@ pub struct Live {
 /// How far a growing file is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Bytes that can be read; only grows.
+    /// Bytes that can be read; only grows, unless the writer begins again.
     pub bytes: u64,
     /// Whether those are all.
     pub finished: bool,

@@ -179,6 +179,7 @@ impl Core {
                 film.completed_at = Some(unix_now());
                 film.happen(Happening::Done { pictures: film.pictures });
                 film.end();
+                film.forget_live();
                 self.saver.save(records::job_key(id), &film.record());
                 return self.make_room(id);
             }

@@ -19,6 +19,9 @@ use crate::{
     records::{self, Status},
 };
 
+/// How long a finished video keeps the name under which it grew.
+const LIVE_KEPT: Duration = Duration::from_secs(60);
+
 /// Who asked for what.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
@@ -209,6 +212,17 @@ impl Film {
         if let Err(problem) = publisher::remove(&self.file) {
             tracing::warn!(%problem, "a file was not removed");
         }
+    }
+
+    /// Removes the name under which the video grew, once those who were about to
+    /// watch it have opened it.
+    pub(super) fn forget_live(&self) {
+        let live = self.file.live.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LIVE_KEPT).await;
+            // It is gone already if the video was deleted.
+            let _ = tokio::fs::remove_file(live).await;
+        });
     }
 
     /// Where the video is while it grows.

@@ -103,6 +103,16 @@ impl Fake {
         film.written.send_modify(|written| written.bytes += bytes.len() as u64);
     }
 
+    /// Another file takes the place of this one; what is said of it stays until then.
+    pub(crate) fn begin_again(&self, id: VideoId) {
+        self.remove(id);
+        self.kept().videos[&id].written.send_replace(Written::default());
+    }
+
+    pub(crate) fn remove(&self, id: VideoId) {
+        drop(fs::remove_file(self.path(id)));
+    }
+
     pub(crate) fn finish(&self, id: VideoId) {
         let mut kept = self.kept();
         let film = kept.videos.get_mut(&id).unwrap();

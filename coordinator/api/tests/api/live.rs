@@ -68,6 +68,41 @@ async fn who_leaves_is_forgotten_at_once() {
     timeout(PATIENCE, written.closed()).await.expect("nobody reads it any more");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_goes_on_when_the_writer_begins_again() {
+    let (door, id, address) = serve().await;
+    let film = film(300_000);
+    let mut early = Client::connect(address, id).await;
+    door.fake.write(id, &film[..200_000]);
+    assert_eq!(early.read(200_000).await, film[..200_000]);
+
+    door.fake.begin_again(id);
+    door.fake.write(id, &film[..100_000]);
+    let mut late = Client::connect(address, id).await;
+    assert_eq!(late.read(100_000).await, film[..100_000]);
+    door.fake.write(id, &film[100_000..]);
+    door.fake.finish(id);
+
+    assert_eq!(early.rest().await, film[200_000..]);
+    assert_eq!(late.rest().await, film[100_000..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_the_file_is_away_waits_for_it() {
+    let (door, id, address) = serve().await;
+    let film = film(100_000);
+    door.fake.write(id, &film[..50_000]);
+    // As it is between a writer's end and the first bytes of the next one.
+    door.fake.remove(id);
+    let client = Client::connect(address, id).await;
+
+    door.fake.begin_again(id);
+    door.fake.write(id, &film);
+    door.fake.finish(id);
+
+    assert_eq!(client.rest().await, film);
+}
+
 #[tokio::test]
 async fn a_video_that_is_not_finished_ends_with_an_error() {
     let door = Door::open();
