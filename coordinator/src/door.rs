@@ -20,8 +20,6 @@ use crate::{
 
 /// How long a cancelled video may take to stop everywhere.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it is asked whether it has.
-const STOP_POLL: Duration = Duration::from_millis(20);
 
 /// The service behind the door.
 #[derive(Debug)]
@@ -65,6 +63,7 @@ impl Service for Door {
             priority: new.priority.unwrap_or(0),
             user: new.user,
             created_at: unix_now(),
+            is_probe: false,
         };
         let (film, spec) = wish.film(&self.served, &self.videos)?;
         self.ask(|core| core.room()).await??;
@@ -107,20 +106,14 @@ impl Service for Door {
     }
 
     async fn delete(&self, id: VideoId) -> Result<(), Refusal> {
-        let job = JobId(id.0);
-        if !self.ask(move |core| core.cancel(job)).await? {
-            return Err(unknown(id));
-        }
-        let stopped = async {
-            while self.ask(move |core| core.films.contains_key(&job)).await? {
-                tokio::time::sleep(STOP_POLL).await;
-            }
-            Ok(())
-        };
+        // Its history ends when it does.
+        let mut history = self.film(id, |film| film.history.subscribe()).await?;
+        self.ask(move |core| core.cancel(JobId(id.0))).await?;
+        let stopped = async { while history.changed().await.is_ok() {} };
         let late = |_| Refusal::Unavailable {
             message: "the video is being stopped: a worker has not confirmed yet".to_owned(),
         };
-        tokio::time::timeout(STOP_TIMEOUT, stopped).await.map_err(late)?
+        tokio::time::timeout(STOP_TIMEOUT, stopped).await.map_err(late)
     }
 
     async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal> {

@@ -30,6 +30,7 @@ mod saver;
 mod state;
 mod tokens;
 
+pub use self::core::UNCOMMITTED_CHUNKS_MAX;
 pub use model::Served;
 pub use run::{Config, Error, Running, start};
 pub use state::State;

@@ -14,6 +14,11 @@ const REQUESTS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Log(mpsc::Sender<Request>);
 
+/// Too much waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the chunk log's disk does not keep up: {REQUESTS_MAX} chunks wait for it")]
+pub(crate) struct Busy;
+
 type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
 type Given = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
 
@@ -53,24 +58,32 @@ impl Log {
     }
 
     /// Appends a chunk; `done` is called once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; `done` is never called then.
     pub(crate) fn append(
         &self,
         fence: Fence,
         chunk: u32,
         payload: Bytes,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
-    ) {
-        self.give(Request::Append(fence, chunk, payload, Box::new(done)));
+    ) -> Result<(), Busy> {
+        self.give(Request::Append(fence, chunk, payload, Box::new(done)))
     }
 
     /// Reads a chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; `given` is never called then.
     pub(crate) fn read(
         &self,
         job: JobId,
         chunk: u32,
         given: impl FnOnce(Result<Bytes, Error>) + Send + 'static,
-    ) {
-        self.give(Request::Read(job, chunk, Box::new(given)));
+    ) -> Result<(), Busy> {
+        self.give(Request::Read(job, chunk, Box::new(given)))
     }
 
     /// Forgets a job.
@@ -84,11 +97,8 @@ impl Log {
         drop(self.0.send(request).await);
     }
 
-    fn give(&self, request: Request) {
-        if let Err(error) = self.0.try_send(request) {
-            // A worker sends again what was not acknowledged.
-            tracing::error!(%error, "the chunk log does not keep up");
-        }
+    fn give(&self, request: Request) -> Result<(), Busy> {
+        self.0.try_send(request).map_err(|_| Busy)
     }
 }
 

@@ -1,5 +1,6 @@
-//! Writes records down, in their order, again and again until the store takes
-//! them. Of a record that changes meanwhile only the last form is written.
+//! Writes records down, again and again until the store takes them. Of a record
+//! that changes meanwhile only the last form is written, and who waits for an
+//! earlier one is told then: a record that was deleted never comes back.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 use store::{Error, Expect, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -23,9 +24,16 @@ pub(crate) struct Saver {
 
 #[derive(Debug, Default)]
 struct Due {
-    /// Records by key; `None` for one that is to be deleted.
-    records: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    records: Mutex<BTreeMap<String, Record>>,
     changed: Notify,
+}
+
+/// A record that is to be written.
+#[derive(Debug, Default)]
+struct Record {
+    /// `None` if it is to be deleted.
+    value: Option<Vec<u8>>,
+    waiting: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Saver {
@@ -44,7 +52,7 @@ impl Saver {
     /// Writes a record when the store is there.
     pub(crate) fn save<T: Serialize>(&self, key: String, record: &T) {
         match serde_json::to_vec(record) {
-            Ok(bytes) => self.add(key, Some(bytes)),
+            Ok(bytes) => self.add(key, Some(bytes), None),
             Err(error) => tracing::error!(%key, %error, "a record cannot be written"),
         }
     }
@@ -60,23 +68,14 @@ impl Saver {
         record: &T,
     ) -> Result<(), String> {
         let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-        let mut wait = WAIT_MIN;
-        loop {
-            match self.store.put(&key, &value, Expect::Any).await {
-                Ok(_) => return Ok(()),
-                Err(error @ Error::Unavailable { .. }) => {
-                    tracing::warn!(%key, %error, "the state store is away: trying again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(WAIT_MAX);
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        }
+        let (waiting, written) = oneshot::channel();
+        self.add(key, Some(value), Some(waiting));
+        written.await.unwrap_or_else(|_| Err("the coordinator stops".to_owned()))
     }
 
     /// Deletes a record when the store is there.
     pub(crate) fn delete(&self, key: String) {
-        self.add(key, None);
+        self.add(key, None, None);
     }
 
     /// Whether everything is written.
@@ -84,8 +83,17 @@ impl Saver {
         self.due.lock().is_empty()
     }
 
-    fn add(&self, key: String, record: Option<Vec<u8>>) {
-        self.due.lock().insert(key, record);
+    fn add(
+        &self,
+        key: String,
+        value: Option<Vec<u8>>,
+        waiting: Option<oneshot::Sender<Result<(), String>>>,
+    ) {
+        let mut records = self.due.lock();
+        let record = records.entry(key).or_default();
+        record.value = value;
+        record.waiting.extend(waiting);
+        drop(records);
         self.due.changed.notify_one();
     }
 
@@ -93,7 +101,7 @@ impl Saver {
         let mut wait = WAIT_MIN;
         loop {
             let next =
-                self.due.lock().iter().next().map(|(key, value)| (key.clone(), value.clone()));
+                self.due.lock().iter().next().map(|(key, due)| (key.clone(), due.value.clone()));
             let Some((key, record)) = next else {
                 self.due.changed.notified().await;
                 continue;
@@ -105,7 +113,7 @@ impl Saver {
             match written {
                 Ok(_) => {
                     wait = WAIT_MIN;
-                    self.due.done(&key, record.as_ref());
+                    self.due.done(&key, record.as_ref(), &Ok(()));
                 }
                 Err(error @ Error::Unavailable { .. }) => {
                     tracing::warn!(%key, %error, "the state store is away: trying again");
@@ -114,7 +122,7 @@ impl Saver {
                 }
                 Err(error) => {
                     tracing::error!(%key, %error, "a record was not written");
-                    self.due.done(&key, record.as_ref());
+                    self.due.done(&key, record.as_ref(), &Err(error.to_string()));
                 }
             }
         }
@@ -122,15 +130,18 @@ impl Saver {
 }
 
 impl Due {
-    /// A record is written in this form.
-    fn done(&self, key: &str, record: Option<&Vec<u8>>) {
+    /// A record is written in this form, or never will be.
+    fn done(&self, key: &str, value: Option<&Vec<u8>>, outcome: &Result<(), String>) {
         let mut records = self.lock();
-        if records.get(key).is_some_and(|due| due.as_ref() == record) {
-            records.remove(key);
+        if records.get(key).is_none_or(|due| due.value.as_ref() != value) {
+            return;
         }
+        let waiting = records.remove(key).map(|due| due.waiting).unwrap_or_default();
+        // Who waited may be gone.
+        waiting.into_iter().for_each(|waiting| drop(waiting.send(outcome.clone())));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<u8>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -35,6 +35,15 @@ pub fn node(bytes: &[u8]) -> Result<NodeId, Malformed> {
     field::node("node", bytes)
 }
 
+/// Reads what tells a process from the one before it.
+///
+/// # Errors
+///
+/// [`Malformed`] if it has not 16 bytes.
+pub fn boot(bytes: &[u8]) -> Result<u128, Malformed> {
+    Ok(u128::from_be_bytes(field::array("boot", bytes)?))
+}
+
 /// Reads a model's digest.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ use std::{future::Future, sync::Arc};
 
 use backend::{Backend, Cpu};
 use checkpoint::Checkpoint;
+use coordinator::UNCOMMITTED_CHUNKS_MAX;
 use tokio::{runtime::Runtime, sync::watch};
 use tracing::level_filters::LevelFilter;
 
@@ -90,7 +91,7 @@ impl Engine {
     /// How it holds what it holds, with a chunk to return to.
     fn memory(&self) -> plan::memory::Engine {
         let own = held::engine(self.cpu.class().activation());
-        plan::memory::Engine { uncommitted_chunks_max: 1, ..own }
+        plan::memory::Engine { uncommitted_chunks_max: UNCOMMITTED_CHUNKS_MAX, ..own }
     }
 }
 

@@ -62,6 +62,9 @@ fn jobs_in_turns_make_what_each_makes_alone_and_one_is_cancelled() {
         succeed(command.args(["--threads", "1", "-o"]).arg(&alone));
         assert!(pool.content(id) == fs::read(&alone).unwrap(), "{prompt}");
     }
+    let events = pool.events(&ids[0]);
+    let (begin, chunks) = (["queued", "planned", "started"], ["chunk_committed"; 3]);
+    assert_eq!(events, [&begin[..], &chunks, &["done"]].concat());
     let cluster = pool.json("/v1/cluster").unwrap();
     assert_eq!((&cluster["running"], &cluster["queued"]), (&0.into(), &0.into()));
 }

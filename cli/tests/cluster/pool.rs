@@ -186,6 +186,14 @@ impl Pool {
         });
     }
 
+    /// What happened to a video that has ended, in words.
+    pub(crate) fn events(&self, id: &str) -> Vec<String> {
+        let answer = ureq::get(format!("http://{}/v1/videos/{id}/events", self.http)).call();
+        let text = answer.unwrap().into_body().read_to_string().unwrap();
+        let names = text.lines().filter_map(|line| line.strip_prefix("event:"));
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
     /// The finished video's file.
     pub(crate) fn content(&self, id: &str) -> Vec<u8> {
         let answer = self.get(&format!("/v1/videos/{id}/content")).call();

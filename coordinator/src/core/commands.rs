@@ -12,10 +12,13 @@ use proto::{
 use types::{Branch, Fence, JobId, NodeId};
 
 use super::{Core, Event, unix_now};
-use crate::records::{self, Status};
+use crate::{
+    publisher,
+    records::{self, Status},
+};
 
 /// Chunks that may be made before they are in the log; each costs every stage a slot.
-pub(crate) const UNCOMMITTED_CHUNKS_MAX: u32 = 1;
+pub const UNCOMMITTED_CHUNKS_MAX: u32 = 1;
 
 impl Core {
     pub(super) fn command(&mut self, command: Command) {
@@ -34,9 +37,10 @@ impl Core {
             }
             Command::Decode { node, fence, chunk } => {
                 let handle = self.handle.clone();
-                self.log.read(fence.job, chunk, move |result| {
+                let asked = self.log.read(fence.job, chunk, move |result| {
                     handle.tell_blocking(Event::Read(node, fence, chunk, result));
                 });
+                self.log_asked(fence, asked);
             }
             Command::Changed { job } => self.changed(job),
         }
@@ -105,8 +109,7 @@ impl Core {
             x0_shape: film.x0_shape,
             x0_dtype: types::Dtype::F32,
         };
-        let is_probe = self.probe.is_some_and(|probe| probe.job == fence.job);
-        let record = (!is_probe).then(|| film.record());
+        let record = (!film.wish.is_probe).then(|| film.record());
         let (log, saver, handle) = (self.log.clone(), self.saver.clone(), self.handle.clone());
         tokio::spawn(async move {
             let mut placed = log.prepare(header, fence).await.map_err(|error| error.to_string());
@@ -157,7 +160,7 @@ impl Core {
 
     /// A job is not what it was: those who watch are told, its record is written.
     fn changed(&mut self, id: JobId) {
-        if self.probe.is_some_and(|probe| probe.job == id) {
+        if self.films.get(&id).is_some_and(|film| film.wish.is_probe) {
             return self.probe_changed(id);
         }
         self.tell_events(id);
@@ -202,13 +205,18 @@ impl Core {
     }
 
     fn tell_events(&mut self, id: JobId) {
-        let (planned, stage_timings, now) = (self.planned(id), self.timings(), self.now());
-        let Some(job) = self.cluster.job(id) else { return };
+        let now = self.now();
+        let (Some(job), Some(film)) = (self.cluster.job(id), self.films.get(&id)) else { return };
+        let planned = (film.told_epoch < job.epoch.0).then(|| self.planned(job.epoch.0));
+        let stage_timings = match film.told_chunks < job.published {
+            true => self.timings(),
+            false => Vec::new(),
+        };
         let Some(film) = self.films.get_mut(&id) else { return };
-        if film.epoch < job.epoch.0 {
+        if let Some(planned) = planned {
             film.told_at = now;
+            film.told_epoch = job.epoch.0;
             film.happen(planned);
-            film.epoch = job.epoch.0;
         }
         while film.told_chunks < job.published {
             let chunk = film.told_chunks;
@@ -225,7 +233,7 @@ impl Core {
         }
     }
 
-    fn planned(&self, id: JobId) -> Happening {
+    fn planned(&self, epoch: u64) -> Happening {
         let pipeline = self.cluster.pipeline();
         let name = |node: NodeId| {
             let record = self.nodes.get(&node);
@@ -241,7 +249,7 @@ impl Core {
         }
         let plan = pipeline.plan();
         Happening::Planned {
-            epoch: self.cluster.job(id).map_or(0, |job| job.epoch.0),
+            epoch,
             stages,
             chunk_seconds: plan.map_or(0.0, |plan| plan.prediction.chunk_seconds),
             bottleneck: self.bottleneck().unwrap_or_default(),
@@ -259,10 +267,13 @@ impl Core {
 
     /// Removes what is kept of a job that has ended.
     pub(crate) fn erase(&self, id: JobId, film: &super::Film) {
-        film.remove_files();
         self.saver.delete(records::job_key(id));
-        let log = self.log.clone();
+        let (log, file) = (self.log.clone(), film.file().clone());
         tokio::spawn(async move {
+            let removed = tokio::task::spawn_blocking(move || publisher::remove(&file)).await;
+            if let Ok(Err(problem)) = removed {
+                tracing::warn!(job = %id, %problem, "a video was not removed");
+            }
             match log.remove(id).await {
                 Ok(()) | Err(chunk_log::Error::UnknownJob { .. }) => {}
                 Err(error) => tracing::warn!(job = %id, %error, "a job's log was not removed"),
@@ -274,11 +285,16 @@ impl Core {
         let Some(outcome) = self.cluster.job(id).and_then(|job| job.outcome()).cloned() else {
             return;
         };
-        if let Some(probe) = &mut self.probe {
-            probe.is_through = outcome == Outcome::Completed;
-        }
-        if let Outcome::Failed(problem) = outcome {
+        let outcome = match outcome {
+            Outcome::Completed => Ok(()),
+            Outcome::Failed(problem) => Err(problem),
+            Outcome::Cancelled => Err("it was cancelled".to_owned()),
+        };
+        if let Err(problem) = &outcome {
             tracing::error!(%problem, "the first chunk of this pipeline failed");
+        }
+        if let Some(probe) = &mut self.probe {
+            probe.outcome = Some(outcome);
         }
         self.cluster.forget(id);
         if let Some(film) = self.films.remove(&id) {

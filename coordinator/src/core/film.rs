@@ -10,7 +10,7 @@ use api::{Happening, Refusal, VideoEvent, Written};
 use bytes::Bytes;
 use plan::{cluster::JobSpec, length::Length, memory::Size};
 use tokio::sync::watch;
-use types::{Branch, JobId, NodeId, TokenGrid};
+use types::{Branch, JobId, TokenGrid};
 
 use super::{Event, Handle};
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     pub(crate) priority: i8,
     pub(crate) user: Option<String>,
     pub(crate) created_at: u64,
+    /// Whether nobody asked for it.
+    pub(crate) is_probe: bool,
 }
 
 /// A job's tables.
@@ -47,14 +49,17 @@ pub(crate) struct Film {
     pub(crate) completed_at: Option<u64>,
     /// Pictures in the video.
     pub(crate) pictures: u64,
-    pub(crate) decode_seconds: f64,
-    /// Who sends its clean frames.
-    pub(crate) lead: Option<NodeId>,
+    /// Bytes of the finished video.
+    pub(crate) bytes: u64,
     pub(crate) contexts: BTreeMap<(u32, Branch), Context>,
     pub(crate) history: watch::Sender<Vec<VideoEvent>>,
     pub(crate) written: watch::Sender<Written>,
     publisher: Option<Publisher>,
+    /// The chunk that the publisher is given next.
+    next_chunk: u32,
     file: publisher::Film,
+    /// The placement that was told as an event.
+    pub(super) told_epoch: u64,
     /// Chunks that were told as events.
     pub(super) told_chunks: u32,
     /// When the last of them was, or the job was placed.
@@ -76,7 +81,8 @@ impl Wish {
         let prompts = vec![(0, "a red ball".to_owned())];
         let seconds = 1.0 / f64::from(served.model.video.fps.max(1));
         let order = Order { prompts, size, seconds, length };
-        Self { job, order, seed: 0, priority: 0, user: None, created_at: 0 }
+        let (seed, priority, user, created_at) = (0, 0, None, 0);
+        Self { job, order, seed, priority, user, created_at, is_probe: true }
     }
 
     /// The wish that a record holds.
@@ -103,6 +109,7 @@ impl Wish {
             priority: record.priority,
             user: record.user.clone(),
             created_at: record.created_at,
+            is_probe: false,
         })
     }
 
@@ -143,13 +150,14 @@ impl Wish {
             started_at: None,
             completed_at: None,
             pictures: 0,
-            decode_seconds: 0.0,
-            lead: None,
+            bytes: 0,
             contexts: BTreeMap::new(),
             history: watch::Sender::default(),
             written: watch::Sender::default(),
             publisher: None,
+            next_chunk: 0,
             file,
+            told_epoch: 0,
             told_chunks: 0,
             told_at: Duration::ZERO,
         };
@@ -169,14 +177,13 @@ impl Film {
         self.contexts.len() == self.wish.order.prompts.len() + usize::from(is_guided)
     }
 
-    /// Adds a chunk's pictures to the video.
+    /// Adds a chunk's pictures to the video. The first chunk begins it anew; what
+    /// does not follow the last one is of a decoder that was replaced.
     pub(super) fn push(&mut self, pictures: Pictures, handle: &Handle) -> Result<(), String> {
         // A decoder that begins again begins the video again: its bytes are the same.
         let before = (pictures.chunk == 0).then(|| self.publisher.take()).flatten();
-        if self.publisher.is_none() {
-            if 0 < pictures.chunk {
-                return Ok(());
-            }
+        if pictures.chunk == 0 {
+            self.next_chunk = 0;
             let (handle, job) = (handle.clone(), self.wish.job);
             let told = move |published| {
                 handle.tell_blocking(Event::Published(job, published));
@@ -184,14 +191,15 @@ impl Film {
             let started = Publisher::start(self.file.clone(), self.written.clone(), told, before);
             self.publisher = Some(started.map_err(|error| error.to_string())?);
         }
-        match &self.publisher {
-            Some(publisher) => publisher.push(pictures),
-            None => Ok(()),
-        }
+        let due = self.publisher.as_ref().filter(|_| pictures.chunk == self.next_chunk);
+        let Some(publisher) = due else { return Ok(()) };
+        self.next_chunk += 1;
+        publisher.push(pictures)
     }
 
     /// Nothing is added to the video any more: who waits for more of it is told.
     pub(super) fn end(&mut self) {
+        self.bytes = self.written.borrow().bytes;
         self.publisher = None;
         self.written = watch::Sender::default();
         self.contexts.clear();
@@ -207,11 +215,9 @@ impl Film {
         &self.file.thumbnail
     }
 
-    /// Removes its files.
-    pub(crate) fn remove_files(&self) {
-        if let Err(problem) = publisher::remove(&self.file) {
-            tracing::warn!(%problem, "a file was not removed");
-        }
+    /// Its files.
+    pub(crate) fn file(&self) -> &publisher::Film {
+        &self.file
     }
 
     /// Removes the name under which the video grew, once those who were about to

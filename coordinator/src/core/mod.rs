@@ -37,11 +37,12 @@ use proto::{
 use tokio::sync::{mpsc, oneshot};
 use types::{Branch, Fence, Incarnation, JobId, NodeId};
 
+pub use commands::UNCOMMITTED_CHUNKS_MAX;
 pub(crate) use film::{Film, Wish};
-pub(crate) use nodes::{Entering, Session};
+pub(crate) use nodes::{Entering, NotEntered, Session};
 
 use crate::{
-    log_thread::Log,
+    log_thread::{self, Log},
     model::Served,
     publisher::{Pictures, Published},
     records,
@@ -54,7 +55,7 @@ pub(crate) const EVENTS_MAX: usize = 1024;
 /// Something that happened.
 pub(crate) enum Event {
     /// A worker wants to open a session.
-    Enter(Box<Entering>, oneshot::Sender<Result<Incarnation, String>>),
+    Enter(Box<Entering>, oneshot::Sender<Result<Incarnation, NotEntered>>),
     /// A worker said something.
     Said(NodeId, Incarnation, FromWorker),
     /// A worker's session broke.
@@ -63,8 +64,8 @@ pub(crate) enum Event {
     Arrived(Arrival),
     /// A job's placement is written down.
     Placed(Fence, Result<(), String>),
-    /// A chunk is in the log, or cannot be.
-    Logged(Fence, u32, Result<(), chunk_log::Error>),
+    /// A chunk that this worker sent is in the log, or cannot be.
+    Logged(NodeId, Fence, u32, Result<(), chunk_log::Error>),
     /// A chunk was read for the decoder.
     Read(NodeId, Fence, u32, Result<Bytes, chunk_log::Error>),
     /// A chunk is in the video, or cannot be.
@@ -132,7 +133,7 @@ pub(crate) struct Core {
     videos: PathBuf,
     handle: Handle,
     begun: Instant,
-    /// The assignment that a probe chunk went through, or is on its way.
+    /// The last chunk that was made to see that all is well.
     probe: Option<Probe>,
     /// Pairs of workers whose messages go by here.
     relayed: BTreeSet<(NodeId, NodeId)>,
@@ -146,11 +147,11 @@ pub(crate) struct Core {
 }
 
 /// A chunk that is made only to see that all is well.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Probe {
     assignment: u64,
-    job: JobId,
-    is_through: bool,
+    /// What came of it, once something did.
+    outcome: Option<Result<(), String>>,
 }
 
 impl Core {
@@ -210,7 +211,7 @@ impl Core {
             Event::Arrived(arrival) => self.arrive(arrival),
             Event::Placed(fence, Ok(())) => self.cluster.handle_placed(now, fence),
             Event::Placed(fence, Err(problem)) => self.cluster.handle_failed(now, fence, problem),
-            Event::Logged(fence, chunk, result) => self.logged(fence, chunk, result),
+            Event::Logged(node, fence, chunk, result) => self.logged(node, fence, chunk, result),
             Event::Read(node, fence, chunk, result) => self.decode(node, fence, chunk, result),
             Event::Published(job, published) => self.published(job, published),
             Event::Ask(question) => question(self),
@@ -230,20 +231,15 @@ impl Core {
         match kind {
             Kind::Clean { chunk } => {
                 let handle = self.handle.clone();
-                self.log.append(fence, chunk, payload, move |result| {
-                    handle.tell_blocking(Event::Logged(fence, chunk, result));
+                let asked = self.log.append(fence, chunk, payload, move |result| {
+                    handle.tell_blocking(Event::Logged(from, fence, chunk, result));
                 });
-                if let Some(film) = self.films.get_mut(&fence.job) {
-                    film.lead = Some(from);
-                }
+                self.log_asked(fence, asked);
             }
             Kind::Context { prompt, branch } => self.take_context(fence, prompt, branch, payload),
-            Kind::Pictures { chunk, width, height, decode_seconds, .. } => {
-                self.take_pictures(
-                    fence,
-                    decode_seconds,
-                    Pictures { chunk, width, height, rgb: payload },
-                );
+            Kind::Pictures { chunk, width, height, .. } => {
+                let pictures = Pictures { chunk, width, height, rgb: payload };
+                self.take_pictures(from, fence, pictures);
             }
             Kind::Hidden { .. }
             | Kind::Velocity { .. }
@@ -253,14 +249,26 @@ impl Core {
         }
     }
 
-    fn logged(&mut self, fence: Fence, chunk: u32, result: Result<(), chunk_log::Error>) {
+    /// A job whose chunk the log cannot even be asked for cannot go on.
+    fn log_asked(&mut self, fence: Fence, asked: Result<(), log_thread::Busy>) {
+        if let Err(busy) = asked {
+            let now = self.now();
+            self.cluster.handle_failed(now, fence, busy.to_string());
+        }
+    }
+
+    fn logged(
+        &mut self,
+        lead: NodeId,
+        fence: Fence,
+        chunk: u32,
+        result: Result<(), chunk_log::Error>,
+    ) {
         let now = self.now();
         match result {
             Ok(()) => {
-                if let Some(lead) = self.films.get(&fence.job).and_then(|film| film.lead) {
-                    let kind = Kind::Durable { chunk };
-                    self.send(lead, Message { fence, kind, payload: Bytes::new() });
-                }
+                let kind = Kind::Durable { chunk };
+                self.send(lead, Message { fence, kind, payload: Bytes::new() });
                 self.cluster.handle_committed(now, fence, chunk);
                 let open = self.cluster.placed();
                 self.pace.handle_commit(now, open);
@@ -282,17 +290,18 @@ impl Core {
         }
     }
 
-    fn take_pictures(&mut self, fence: Fence, decode_seconds: f64, pictures: Pictures) {
+    fn take_pictures(&mut self, from: NodeId, fence: Fence, pictures: Pictures) {
         let now = self.now();
-        let chunk = pictures.chunk;
         if self.show(fence.job, &pictures.rgb) {
             return;
         }
-        if self.probe.is_some_and(|probe| probe.job == fence.job) {
-            return self.cluster.handle_published(now, fence.job, chunk);
+        // A decoder that was replaced may still have something on its way.
+        let is_current = self.cluster.job(fence.job).is_some_and(|job| job.epoch == fence.epoch)
+            && self.cluster.pipeline().decoder() == Some(from);
+        let Some(film) = self.films.get_mut(&fence.job).filter(|_| is_current) else { return };
+        if film.wish.is_probe {
+            return self.cluster.handle_published(now, fence.job, pictures.chunk);
         }
-        let Some(film) = self.films.get_mut(&fence.job) else { return };
-        film.decode_seconds += decode_seconds;
         if let Err(problem) = film.push(pictures, &self.handle) {
             self.cluster.handle_failed(now, fence, problem);
         }
@@ -342,19 +351,25 @@ impl Core {
     /// Makes a chunk once a pipeline is ready, to see that all is well.
     fn begin_probe(&mut self) {
         let assignment = self.cluster.pipeline().assignment();
-        let is_probed = self.probe.is_some_and(|probe| probe.assignment == assignment);
-        if is_probed || !self.cluster.pipeline().is_ready() {
+        if !self.cluster.pipeline().is_ready() {
             return;
+        }
+        match &mut self.probe {
+            Some(probe) if probe.assignment == assignment => return,
+            // It is made again on this pipeline.
+            Some(probe) if probe.outcome.is_none() => return probe.assignment = assignment,
+            Some(_) | None => {}
         }
         let job = JobId(random());
         let size = self.served.own_size();
         let wish = Wish::probe(job, &self.served, size);
         let Ok((film, spec)) = wish.film(&self.served, &self.videos) else { return };
-        self.probe = Some(Probe { assignment, job, is_through: false });
+        self.probe = Some(Probe { assignment, outcome: None });
         self.films.insert(job, film);
         let now = self.now();
         let spec = JobSpec { priority: i32::MAX, ..spec };
         if self.cluster.handle_created(now, job, spec).is_err() {
+            self.films.remove(&job);
             self.probe = None;
         }
     }
@@ -371,8 +386,15 @@ impl Core {
         if !pipeline.is_ready() {
             return Some("workers are loading the model".to_owned());
         }
-        let is_through = self.probe.is_some_and(|probe| probe.is_through);
-        (!is_through).then(|| "a first chunk is being made to see that all is well".to_owned())
+        match self.probe.as_ref().map(|probe| &probe.outcome) {
+            Some(Some(Ok(()))) => None,
+            Some(Some(Err(problem))) => {
+                Some(format!("the first chunk of these workers failed: {problem}"))
+            }
+            Some(None) | None => {
+                Some("a first chunk is being made to see that all is well".to_owned())
+            }
+        }
     }
 
     /// Sends a message on the data plane. A worker that one cannot be sent to is

@@ -7,7 +7,7 @@ use plan::{
 };
 use proto::control::{
     self,
-    wire::{self, FromWorker, ToWorker, from_worker::Kind as Said},
+    wire::{self, FromWorker, ToWorker, from_worker::Kind as Said, refusal::Reason},
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -22,6 +22,14 @@ pub(crate) struct Entering {
     pub(crate) node: NodeId,
     pub(crate) hello: wire::Hello,
     pub(crate) sender: mpsc::Sender<Result<ToWorker, Status>>,
+}
+
+/// Why a worker's session is not opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotEntered {
+    pub(crate) reason: Reason,
+    /// A sentence that names both sides' values.
+    pub(crate) message: String,
 }
 
 /// A worker's open session.
@@ -53,34 +61,40 @@ impl Core {
     pub(super) fn enter(
         &mut self,
         entering: Entering,
-        reply: oneshot::Sender<Result<Incarnation, String>>,
+        reply: oneshot::Sender<Result<Incarnation, NotEntered>>,
     ) {
         let entered = self.try_enter(entering);
         drop(reply.send(entered));
     }
 
-    fn try_enter(&mut self, entering: Entering) -> Result<Incarnation, String> {
+    fn try_enter(&mut self, entering: Entering) -> Result<Incarnation, NotEntered> {
         let Entering { node, hello, sender } = entering;
         if !self.knows(node) {
-            return Err(format!("node {node} is no member of this cluster: join it with a token"));
+            let message = format!("node {node} is no member of this cluster: join it with a token");
+            return Err(NotEntered { reason: Reason::NotAMember, message });
         }
         let served = self.served.digest;
         if !hello.fetches && !hello.models.iter().any(|model| *model == served.0) {
             let theirs: Vec<String> = hello.models.iter().map(|bytes| hex(bytes)).collect();
-            return Err(format!(
+            let message = format!(
                 "this cluster works with model {served}, the worker has {} and fetches none",
                 theirs.join(", ")
-            ));
+            );
+            return Err(NotEntered { reason: Reason::Model, message });
         }
-        let shown = |malformed: proto::Malformed| malformed.to_string();
-        let boot: [u8; 16] =
-            hello.boot.as_slice().try_into().map_err(|_| "boot has not 16 bytes")?;
-        let boot = Boot(u128::from_be_bytes(boot));
+        let shown = |malformed: proto::Malformed| NotEntered {
+            reason: Reason::Malformed,
+            message: malformed.to_string(),
+        };
+        let boot = Boot(control::boot(&hello.boot).map_err(shown)?);
         let addresses = control::addresses(hello.addresses.clone()).map_err(shown)?;
         let offer = offer(&hello).map_err(shown)?;
         let now = self.now();
         let entered = self.cluster.handle_session(now, node, boot, offer);
-        let incarnation = entered.map_err(|refused| refused.to_string())?;
+        let incarnation = entered.map_err(|refused| NotEntered {
+            reason: Reason::IdentityInUse,
+            message: refused.to_string(),
+        })?;
         let heartbeat = wire::Heartbeat::default();
         let device = hello.device;
         let session = Session { incarnation, sender, device, addresses, heartbeat };
@@ -229,7 +243,7 @@ pub(crate) fn presence(member: &Member) -> &'static str {
         (Presence::Gone, _) => "gone",
         (Presence::Lost(_), _) => "suspected",
         (Presence::Here, Some(_)) => "failed",
-        (Presence::Here, None) if member.speed.is_none() => "measured",
+        (Presence::Here, None) if member.speed.is_none() => "measuring",
         (Presence::Here, None) => "ready",
     }
 }

@@ -75,13 +75,13 @@ impl Core {
             let message = full.to_string();
             return Err(Refusal::TooManyRequests { message, retry_after_seconds: 1 });
         }
-        let position = self.cluster.position(job);
-        if let (Some(film), Some(position)) = (self.films.get(&job), position) {
-            let position = u32::try_from(position).unwrap_or(u32::MAX);
-            film.happen(Happening::Queued { position, estimated_start_at: None });
-        }
         let gone = || Refusal::Internal { detail: "the video vanished".to_owned() };
-        self.video(job).ok_or_else(gone)
+        let video = self.video(job).ok_or_else(gone)?;
+        if let (Some(film), Some(position)) = (self.films.get(&job), video.queue_position) {
+            let estimated_start_at = video.estimated_start_at;
+            film.happen(Happening::Queued { position, estimated_start_at });
+        }
+        Ok(video)
     }
 
     /// A video that a coordinator before this one had.
@@ -101,6 +101,7 @@ impl Core {
         match record.status {
             Status::Completed => {
                 film.pictures = film.wish.order.length.pictures;
+                film.bytes = std::fs::metadata(film.path()).map_or(0, |file| file.len());
                 film.happen(Happening::Done { pictures: film.pictures });
             }
             Status::Failed => {
@@ -139,14 +140,13 @@ impl Core {
     /// Deletes the videos that were finished first, until the rest is within the
     /// cap; `newest` stays.
     pub(super) fn make_room(&mut self, newest: JobId) {
-        let bytes = |film: &Film| std::fs::metadata(film.path()).map_or(0, |file| file.len());
         let finished = self.films.values().filter(|film| film.status == Status::Completed);
         let mut finished: Vec<_> = finished
-            .map(|film| (film.completed_at, film.wish.job, bytes(film)))
+            .map(|film| (film.completed_at, film.wish.job, film.bytes))
             .filter(|&(_, job, _)| job != newest)
             .collect();
         finished.sort_unstable();
-        let own = self.films.get(&newest).map_or(0, bytes);
+        let own = self.films.get(&newest).map_or(0, |film| film.bytes);
         let mut total: u64 = own + finished.iter().map(|&(_, _, bytes)| bytes).sum::<u64>();
         for (_, job, bytes) in finished {
             if total <= self.videos_bytes_max {
@@ -191,9 +191,12 @@ impl Core {
         }
         showing.next += 1;
         let handle = self.handle.clone();
-        self.log.read(job, chunk, move |result| {
+        let asked = self.log.read(job, chunk, move |result| {
             handle.tell_blocking(Event::Read(node, fence, chunk, result));
         });
+        if let Err(busy) = asked {
+            self.end_showing(id, &busy.to_string());
+        }
     }
 
     /// The video that a showing is of.

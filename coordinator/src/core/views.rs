@@ -10,13 +10,13 @@ use plan::{
 use serde_json::{Map, Value, json};
 use types::{JobId, NodeId};
 
-use super::{Core, Film, nodes::presence, unix_now};
+use super::{Core, nodes::presence, unix_now};
 use crate::records;
 
 impl Core {
     /// A video as it is now.
     pub(crate) fn video(&self, id: JobId) -> Option<Video> {
-        let film = self.films.get(&id).filter(|film| !self.is_hidden(film))?;
+        let film = self.films.get(&id).filter(|film| !film.wish.is_probe)?;
         let job = self.cluster.job(id);
         let order = &film.wish.order;
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
@@ -71,14 +71,10 @@ impl Core {
 
     /// Videos in the order in which they were asked for.
     pub(crate) fn videos(&self) -> Vec<JobId> {
-        let shown = self.films.values().filter(|film| !self.is_hidden(film));
+        let shown = self.films.values().filter(|film| !film.wish.is_probe);
         let mut videos: Vec<_> = shown.map(|film| (film.wish.created_at, film.wish.job)).collect();
         videos.sort_unstable();
         videos.into_iter().map(|(_, job)| job).collect()
-    }
-
-    fn is_hidden(&self, film: &Film) -> bool {
-        self.probe.is_some_and(|probe| probe.job == film.wish.job)
     }
 
     /// Who is here, what runs where and what bounds it.

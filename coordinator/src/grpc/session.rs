@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::NodeId;
 
-use crate::core::{Entering, Event, Handle};
+use crate::core::{Entering, Event, Handle, NotEntered};
 
 /// Messages that may wait for a worker; one that takes none is given up.
 const MESSAGES_MAX: usize = 256;
@@ -80,11 +80,7 @@ impl Sessions {
         self.handle.tell(Event::Enter(entering, reply)).await;
         let incarnation = match entered.await {
             Ok(Ok(incarnation)) => incarnation,
-            Ok(Err(message)) => {
-                let reason = match message.contains("identity") {
-                    true => wire::refusal::Reason::IdentityInUse,
-                    false => wire::refusal::Reason::NotAMember,
-                };
+            Ok(Err(NotEntered { reason, message })) => {
                 return refuse(&away, reason, message).await;
             }
             Err(_) => return,
