@@ -118,7 +118,10 @@ impl Service for Door {
 
     async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal> {
         let history = self.film(id, |film| film.history.subscribe()).await?;
+        // Numbers begin anew with the coordinator: one that is not there yet is of a
+        // life before this one.
         let next = usize::try_from(after).unwrap_or(usize::MAX);
+        let next = if history.borrow().len() < next { 0 } else { next };
         Ok(Box::pin(stream::unfold((history, next), |(mut history, next)| async move {
             loop {
                 let found = history.borrow_and_update().get(next).cloned();

@@ -50,11 +50,24 @@ impl Log {
     }
 
     /// A job begins, or begins again, under this epoch.
-    pub(crate) async fn prepare(&self, header: Header, fence: Fence) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if the log refuses or has ended.
+    pub(crate) async fn prepare(&self, header: Header, fence: Fence) -> Result<(), String> {
         let (sender, done) = oneshot::channel();
+        let class = header.class.clone();
         let reply = Box::new(|result| drop(sender.send(result)));
         self.ask(Request::Prepare(Box::new(header), fence, reply)).await;
-        done.await.unwrap_or(Ok(()))
+        let ended = |_| "the chunk log has ended: start the coordinator again".to_owned();
+        done.await.map_err(ended)?.map_err(|error| {
+            let Error::HeaderDiffers { held, .. } = error else { return error.to_string() };
+            format!(
+                "the video was begun by workers of class {}, and only {class} is left: add one \
+                 of the first, or ask for the video again",
+                held.class
+            )
+        })
     }
 
     /// Appends a chunk; `done` is called once it is durable.
@@ -109,10 +122,22 @@ fn run(mut log: ChunkLog, mut requests: mpsc::Receiver<Request>) {
                 done(log.create(&header).and_then(|()| log.raise(fence)));
             }
             Request::Append(fence, chunk, payload, done) => {
-                done(log.append(fence, chunk, &payload).map(drop));
+                done(append(&mut log, fence, chunk, &payload));
             }
             Request::Read(job, chunk, given) => given(log.read(job, chunk).map(Bytes::from)),
             Request::Remove(job, done) => done(log.remove(job)),
         }
+    }
+}
+
+/// Appends a chunk. After a failed write the file is scanned again, once: what was
+/// acknowledged is there, and the disk may have room by now.
+fn append(log: &mut ChunkLog, fence: Fence, chunk: u32, payload: &[u8]) -> Result<(), Error> {
+    match log.append(fence, chunk, payload) {
+        Err(error @ Error::Broken { .. }) => {
+            log.reopen(fence.job).map_err(|_| error)?;
+            log.append(fence, chunk, payload).map(drop)
+        }
+        appended => appended.map(drop),
     }
 }

@@ -1,6 +1,6 @@
 //! The tables as Prometheus reads them.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use plan::cluster::Presence;
 
@@ -28,7 +28,7 @@ pub(crate) fn text(core: &Core) -> String {
         ("filmloom_sent_bytes_total", "Bytes sent.", |timing| timing.sent_bytes as f64),
     ] {
         head(&mut text, name, help, "counter");
-        for timing in core.timings() {
+        for timing in core.timings(&BTreeMap::new()) {
             let (worker, stage, value) = (&timing.worker, &timing.stage, value(&timing));
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}{{worker=\"{worker}\",stage=\"{stage}\"}} {value}");

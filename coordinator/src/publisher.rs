@@ -50,11 +50,21 @@ pub(crate) struct Publisher {
 }
 
 /// What came of a chunk.
-pub(crate) type Published = Result<(u32, u64), String>;
+pub(crate) type Published = Result<Progress, String>;
+
+/// How far a video is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The last chunk in it.
+    pub(crate) chunk: u32,
+    /// Its pictures.
+    pub(crate) pictures: u64,
+    /// Bytes of its file.
+    pub(crate) bytes: u64,
+}
 
 impl Publisher {
-    /// Starts a video. `published` is called after every chunk with its number and
-    /// the pictures so far. `before` is one of the same video that this one follows:
+    /// Starts a video. `published` is called after every chunk. `before` is one of the same video that this one follows:
     /// it has ended before a file is touched.
     pub(crate) fn start(
         film: Film,
@@ -64,10 +74,8 @@ impl Publisher {
     ) -> io::Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let run = move || {
-            if let Some(Self { sender, thread }) = before {
-                drop(sender);
-                // If it has panicked, its video is made again now.
-                drop(thread.join());
+            if let Some(before) = before {
+                before.end();
             }
             if let Err(problem) = run(&film, chunks, &written, &published) {
                 published(Err(problem));
@@ -75,6 +83,13 @@ impl Publisher {
         };
         let thread = thread::Builder::new().name("publisher".to_owned()).spawn(run)?;
         Ok(Self { sender, thread })
+    }
+
+    /// Waits until the thread has ended, with what it was given before.
+    pub(crate) fn end(self) {
+        drop(self.sender);
+        // If it has panicked, there is no more of its video either.
+        drop(self.thread.join());
     }
 
     /// Adds a chunk's pictures.
@@ -117,12 +132,13 @@ fn run(
         sink.end_chunk().map_err(shown)?;
         let bytes = grown(film).map_err(|error| error.to_string())?;
         written.send_replace(api::Written { bytes, finished: false });
+        let progress = Progress { chunk: pictures.chunk, pictures: count, bytes };
         if count < film.pictures {
-            published(Ok((pictures.chunk, count)));
+            published(Ok(progress));
         } else {
-            sink.finish().map_err(shown)?;
+            let finished = sink.finish().map_err(shown)?;
             written.send_replace(api::Written { bytes, finished: true });
-            published(Ok((pictures.chunk, count)));
+            published(Ok(Progress { bytes: finished.bytes, ..progress }));
             return Ok(());
         }
     }
@@ -188,7 +204,8 @@ mod tests {
 
         assert!(tells.recv_timeout(Duration::from_millis(100)).is_err());
         go.send(()).unwrap();
-        assert_eq!(tells.iter().collect::<Vec<_>>(), [Ok((0, 1)), Ok((1, 2))]);
+        let told = tells.iter().map(|published| published.map(|p| (p.chunk, p.pictures)));
+        assert_eq!(told.collect::<Vec<_>>(), [Ok((0, 1)), Ok((1, 2))]);
         assert!(begins.recv().is_err(), "the one before has ended");
         let bytes = fs::metadata(&film.live).unwrap().len();
         assert_eq!(*written.borrow(), api::Written { bytes, finished: true });

@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::SocketAddr,
     num::NonZeroU32,
@@ -22,7 +22,7 @@ use std::{
 use api::Access;
 use checkpoint::Library;
 use chunk_log::{ChunkLog, Limits};
-use identity::{Authority, FileError, FileNames, Identity, Subject, Validity};
+use identity::{Authority, FileError, FileNames, Identity, JoinToken, Subject, Validity};
 use link::{Me, Switchboard, switchboard::NOTICES_MAX, switchboard::Tls};
 use plan::{
     cluster::{Boot, Policy},
@@ -31,7 +31,11 @@ use plan::{
 use proto::{control::wire, data::End};
 use rustls::time_provider::DefaultTimeProvider;
 use store::Store;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
 use types::{Epoch, Incarnation, JobId};
 
 use crate::{
@@ -41,8 +45,9 @@ use crate::{
     http,
     log_thread::Log,
     model::Served,
+    records,
     saver::Saver,
-    state::{Left, State, is_there},
+    state::{Left, State},
     tokens::{TokenUse, create_token},
 };
 
@@ -69,7 +74,8 @@ pub struct Config {
     pub queue_max: usize,
     /// Bytes of the chunk log, at most.
     pub log_bytes_max: u64,
-    /// Bytes of finished videos, at most: the oldest are deleted for newer ones.
+    /// Bytes of finished videos with their clean frames, at most: the oldest are
+    /// deleted for newer ones.
     pub videos_bytes_max: u64,
 }
 
@@ -125,6 +131,14 @@ pub enum Error {
     /// The model cannot be planned.
     #[error(transparent)]
     Work(#[from] plan::placement::WorkError),
+    /// A record cannot be read. Restore the store from a copy.
+    #[error("record {key} of the state store cannot be read: {source}; restore it from a copy")]
+    Record {
+        /// Its key.
+        key: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// No token could be made.
     #[error("no join token could be made: {0}")]
     Token(String),
@@ -147,12 +161,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (identity, authority) = (kept.identity.clone(), Arc::clone(&kept.authority));
     let saver = Saver::start(Arc::clone(&kept.store));
     let (handle, events) = Handle::new();
-    let served = Arc::new(config.served);
+    let served = Arc::new(config.served.clone());
     let switchboard = switchboard(&identity, kept.left.incarnation, &served, &handle);
     let parts = Parts {
         node: identity.key().node_id(),
         served: Arc::clone(&served),
-        policy: policy(&served, config.jobs_max, config.queue_max)?,
+        policy: policy(&served, &config, kept.left.incarnation)?,
         saver: saver.clone(),
         switchboard: switchboard.clone(),
         videos: videos.clone(),
@@ -195,8 +209,9 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
 
 /// The core, with what the last one has left.
 fn core(parts: Parts, kept: Kept) -> Result<Core, Error> {
-    let Kept { chunk_log, left, .. } = kept;
+    let Kept { mut chunk_log, left, .. } = kept;
     let logged = logged(&chunk_log, &left);
+    sweep(&mut chunk_log, &left, &parts.videos);
     let action = || "start the chunk log's thread".to_owned();
     let log = Log::start(chunk_log);
     let log = log.map_err(|source| Error::System { action: action(), source })?;
@@ -227,23 +242,36 @@ async fn open(data: &Path, state: &State, folder_bytes_max: u64) -> Result<Kept,
     }
     let authority = Arc::new(authority(&data.join("ca"))?);
     let identity = own_identity(&data.join("identity"), &authority)?;
-    let chunk_log = ChunkLog::open(&data.join("log"), Limits { folder_bytes_max })?;
+    let folder = data.join("log");
+    // It reads every file.
+    let opening = spawn_blocking(move || ChunkLog::open(&folder, Limits { folder_bytes_max }));
+    let chunk_log = opening.await.map_err(|error| Error::System {
+        action: "open the chunk log".to_owned(),
+        source: io::Error::other(error),
+    })??;
+    for cut in chunk_log.cuts() {
+        tracing::warn!(?cut, "the end of a job's log was not whole and was cut off");
+    }
+    for (job, damage) in chunk_log.damaged() {
+        tracing::error!(%job, ?damage, "a job's log is damaged: delete its video");
+    }
     let store = state.open(data).await?;
     let left = Left::read(&*store).await?;
     write_token(&*store, &authority, &data.join("join.token")).await?;
     Ok(Kept { authority, identity, store, chunk_log, left })
 }
 
-fn policy(served: &Served, jobs_max: NonZeroU32, queue_max: usize) -> Result<Policy, Error> {
+fn policy(served: &Served, config: &Config, incarnation: u64) -> Result<Policy, Error> {
     let frames = served.model.transformer.as_ref().and_then(|transformer| transformer.window);
     let frames = frames.map_or(1, |window| window.chunk as u64);
     Ok(Policy {
         work: served.work(served.own_size(), frames)?,
-        jobs_max,
-        queue_max,
+        jobs_max: config.jobs_max,
+        queue_max: config.queue_max,
         settle: Duration::from_millis(500),
         grace: Duration::from_secs(3),
         attempts_max: 3,
+        assignments_before: incarnation << 32,
         decoding_max: 2,
         // 1 Gbit/s, until it is measured.
         assumed_link: Link { bytes_per_second: 1.17e8, latency_seconds: 2e-4 },
@@ -286,8 +314,10 @@ fn client_tls(identity: Identity) -> Tls {
 }
 
 fn authority(folder: &Path) -> Result<Authority, Error> {
+    let is_new = fs::read_dir(folder).is_ok_and(|mut files| files.next().is_none());
     match Authority::load(folder) {
-        Err(FileError::Missing { .. }) => {
+        // One file without the other is a loss, and no reason for another authority.
+        Err(FileError::Missing { .. }) if is_new => {
             let authority = Authority::create(unix_now())?;
             authority.store(folder)?;
             Ok(authority)
@@ -313,12 +343,21 @@ fn own_identity(folder: &Path, authority: &Authority) -> Result<Identity, Error>
 }
 
 async fn write_token(store: &dyn Store, authority: &Authority, path: &Path) -> Result<(), Error> {
-    if is_there(path) {
+    if is_known(store, path).await? {
         return Ok(());
     }
     let token = create_token(store, authority.fingerprint(), TokenUse::default()).await;
     let token = token.map_err(Error::Token)?;
     Ok(identity::write_secret_file(path, &format!("{token}\n"))?)
+}
+
+/// Whether the token of a file is one that the store knows: the folder may have had
+/// another store before.
+async fn is_known(store: &dyn Store, path: &Path) -> Result<bool, Error> {
+    let token = fs::read_to_string(path).ok();
+    let token = token.and_then(|text| text.trim().parse::<JoinToken>().ok());
+    let Some(token) = token else { return Ok(false) };
+    Ok(store.get(&format!("{}{}", records::TOKENS, token.id)).await?.is_some())
 }
 
 /// Where the log is with a job: its epoch, and its chunks.
@@ -328,6 +367,23 @@ fn logged(log: &ChunkLog, left: &Left) -> Logged {
     let jobs = left.jobs.iter().map(|(job, _)| *job);
     let place = |job| Some((job, (log.epoch(job).ok()?, log.committed(job).ok()?)));
     jobs.filter_map(place).collect()
+}
+
+/// Removes what no record stands for, and the second names of finished videos.
+fn sweep(log: &mut ChunkLog, left: &Left, videos: &Path) {
+    let known: BTreeSet<JobId> = left.jobs.iter().map(|&(job, _)| job).collect();
+    let orphans: Vec<JobId> = log.jobs().filter(|job| !known.contains(job)).collect();
+    for job in orphans {
+        if let Err(error) = log.remove(job) {
+            tracing::warn!(%job, %error, "a log without a video was not removed");
+        }
+    }
+    for (job, record) in &left.jobs {
+        if record.status == records::Status::Completed {
+            // Mostly it is gone already.
+            let _ = fs::remove_file(videos.join(format!("{job}.live.mp4")));
+        }
+    }
 }
 
 /// Gives a core what the last one has left. A store that knows of lower epochs than

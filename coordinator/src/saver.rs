@@ -57,20 +57,23 @@ impl Saver {
         }
     }
 
-    /// Writes a record and waits until it is written.
+    /// Writes a record; what it gives waits until it is written. The order of records
+    /// is that of the calls.
     ///
     /// # Errors
     ///
     /// A sentence if the store will never take it.
-    pub(crate) async fn insist<T: Serialize + Sync>(
+    pub(crate) fn insist<T: Serialize>(
         &self,
         key: String,
         record: &T,
-    ) -> Result<(), String> {
-        let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+    ) -> impl Future<Output = Result<(), String>> + Send + use<T> {
         let (waiting, written) = oneshot::channel();
-        self.add(key, Some(value), Some(waiting));
-        written.await.unwrap_or_else(|_| Err("the coordinator stops".to_owned()))
+        match serde_json::to_vec(record) {
+            Ok(value) => self.add(key, Some(value), Some(waiting)),
+            Err(error) => drop(waiting.send(Err(error.to_string()))),
+        }
+        async { written.await.unwrap_or_else(|_| Err("the coordinator stops".to_owned())) }
     }
 
     /// Deletes a record when the store is there.
@@ -143,5 +146,89 @@ impl Due {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use store::{Action, LeaseId, List, Page, Revision, Watch, Write};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn record_that_was_deleted_while_the_store_was_away_does_not_come_back() {
+        let store = Arc::new(Flaky::default());
+        store.is_away.store(true, Ordering::SeqCst);
+        let saver = Saver::start(Arc::clone(&store) as Arc<dyn Store>);
+
+        let written = saver.insist("jobs/1".to_owned(), &"placed");
+        saver.delete("jobs/1".to_owned());
+        saver.save("jobs/2".to_owned(), &"first");
+        saver.save("jobs/2".to_owned(), &"last");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        store.is_away.store(false, Ordering::SeqCst);
+
+        assert_eq!(written.await, Ok(()), "who waits is not left waiting");
+        while !saver.is_idle() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let kept = store.records.lock().unwrap();
+        assert!(kept.iter().eq([(&"jobs/2".to_owned(), &b"\"last\"".to_vec())]), "{kept:?}");
+    }
+
+    /// A store that takes and deletes records, or is away.
+    #[derive(Debug, Default)]
+    struct Flaky {
+        is_away: AtomicBool,
+        records: Mutex<BTreeMap<String, Vec<u8>>>,
+    }
+
+    #[async_trait]
+    impl Store for Flaky {
+        async fn get(&self, _key: &str) -> Result<Option<store::Record>, Error> {
+            Err(away())
+        }
+
+        async fn list(&self, _list: &List) -> Result<Page, Error> {
+            Err(away())
+        }
+
+        async fn commit(&self, writes: &[Write]) -> Result<Revision, Error> {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(away());
+            }
+            let mut records = self.records.lock().unwrap();
+            for Write { key, action, .. } in writes {
+                match action {
+                    Action::Put { value, .. } => drop(records.insert(key.clone(), value.clone())),
+                    Action::Delete => drop(records.remove(key)),
+                    Action::Check => {}
+                }
+            }
+            Ok(Revision(1))
+        }
+
+        async fn watch(&self, _prefix: &str, _after: Revision) -> Result<Box<dyn Watch>, Error> {
+            Err(away())
+        }
+
+        async fn grant(&self, _ttl: Duration) -> Result<LeaseId, Error> {
+            Err(away())
+        }
+
+        async fn keep_alive(&self, _lease: LeaseId) -> Result<(), Error> {
+            Err(away())
+        }
+
+        async fn revoke(&self, _lease: LeaseId) -> Result<(), Error> {
+            Err(away())
+        }
+    }
+
+    fn away() -> Error {
+        Error::Unavailable { problem: "it is away".to_owned() }
     }
 }

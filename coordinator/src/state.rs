@@ -1,6 +1,6 @@
 //! Which state store, and what is asked of it before anything else is done.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use store::{Embedded, Error as StoreError, Expect, List, Store};
 use types::{Incarnation, JobId, NodeId};
@@ -101,7 +101,9 @@ impl Left {
 /// Gives the number of this life, which is written down.
 async fn begin_life(store: &dyn Store) -> Result<Incarnation, Error> {
     let own = store.get(records::OWN).await?;
-    let own = own.and_then(|record| serde_json::from_slice::<Own>(&record.value).ok());
+    // Without it, workers would take this life for one that is over.
+    let own = own.map(|record| serde_json::from_slice::<Own>(&record.value)).transpose();
+    let own = own.map_err(|source| Error::Record { key: records::OWN, source })?;
     let incarnation = own.unwrap_or_default().incarnation + 1;
     let value = format!("{{\"incarnation\":{incarnation}}}");
     store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
@@ -119,9 +121,4 @@ async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, 
             None => return Ok(found),
         }
     }
-}
-
-/// Whether a file is there.
-pub(crate) fn is_there(path: &Path) -> bool {
-    fs::exists(path).unwrap_or(false)
 }

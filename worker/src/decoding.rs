@@ -68,6 +68,11 @@ impl<B: Backend> Decodings<B> {
     pub(crate) fn decode(&mut self, frames: Frames<'_>) -> Result<Shown, Error> {
         let Frames { fence, chunk, rows, columns, values } = frames;
         let backend = &*self.backend;
+        let frame = self.channels * rows * columns;
+        if values.is_empty() || !values.len().is_multiple_of(frame) {
+            let (expected, found) = (vec![frame], vec![values.len()]);
+            return Err(Error::Shape { what: "values of clean frames", expected, found });
+        }
         if chunk == 0 {
             let stream = self.decoder.stream(backend, rows, columns)?;
             let film = Film { epoch: fence.epoch, next: 0, stream };
@@ -79,11 +84,6 @@ impl<B: Backend> Decodings<B> {
             let problem = format!("chunk {chunk} came to the decoder without the ones before it");
             return Err(Error::Pass { problem });
         };
-        let frame = self.channels * rows * columns;
-        if values.is_empty() || !values.len().is_multiple_of(frame) {
-            let (expected, found) = (vec![frame], vec![values.len()]);
-            return Err(Error::Shape { what: "values of clean frames", expected, found });
-        }
         let pixels = values.len() / self.channels;
         let tensor = backend.upload(self.channels, pixels, values, Dtype::F32)?;
         let pictures = self.decoder.decode(backend, &mut film.stream, &tensor)?;

@@ -181,6 +181,11 @@ impl<B: Backend> Executor<B> {
         Ok(())
     }
 
+    /// Whether a job is open under this epoch.
+    pub fn holds(&self, fence: Fence) -> bool {
+        self.check(fence).is_ok()
+    }
+
     /// Closes a job and frees its slots; what was still to be sent of it is not.
     ///
     /// # Errors

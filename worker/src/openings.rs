@@ -77,7 +77,7 @@ impl Openings {
         let digest = *blake3::hash(payload).as_bytes();
         let values = wire::values(payload)?;
         let contexts = &mut self.of(fence).contexts;
-        if CONTEXTS_MAX <= contexts.len() {
+        if CONTEXTS_MAX <= contexts.len() && !contexts.contains_key(&(prompt, branch)) {
             return Err(format!("the job has {CONTEXTS_MAX} contexts already"));
         }
         contexts.insert((prompt, branch), Received { digest, values });
@@ -90,7 +90,7 @@ impl Openings {
         self.order.retain(|&other| other != fence);
         let mut waiting = self.waiting.remove(&fence)?;
         let (order, reply) = waiting.order.take()?;
-        Some((order.opening, waiting.contexts(&order.contexts), reply))
+        Some((order.opening, waiting.into_contexts(order.contexts), reply))
     }
 
     /// The job is not wanted any more.
@@ -103,8 +103,10 @@ impl Openings {
         if !self.waiting.contains_key(&fence) {
             if self.order.len() == WAITING_MAX
                 && let Some(oldest) = self.order.pop_front()
+                && let Some(Waiting { order: Some((_, reply)), .. }) = self.waiting.remove(&oldest)
             {
-                self.waiting.remove(&oldest);
+                let problem = format!("more than {WAITING_MAX} jobs wait to be opened here");
+                drop(reply.send(Err(problem)));
             }
             self.order.push_back(fence);
         }
@@ -122,11 +124,10 @@ impl Waiting {
     }
 
     /// In the order of the chunks.
-    fn contexts(&self, wanted: &[ContextUse]) -> Vec<Context> {
-        let mut wanted = wanted.to_vec();
+    fn into_contexts(mut self, mut wanted: Vec<ContextUse>) -> Vec<Context> {
         wanted.sort_by_key(|wanted| wanted.from_chunk);
         let context = |wanted: ContextUse| {
-            let values = self.contexts.get(&(wanted.prompt, wanted.branch))?.values.clone();
+            let values = self.contexts.remove(&(wanted.prompt, wanted.branch))?.values;
             Some(Context { from_chunk: wanted.from_chunk, branch: wanted.branch, values })
         };
         wanted.into_iter().filter_map(context).collect()

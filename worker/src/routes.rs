@@ -29,6 +29,11 @@ impl Routes {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    pub(crate) fn is_coordinator(&self, node: NodeId) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.coordinator == Some(node)
+    }
+
     fn send(&self, to: To, message: Message) -> Result<(), String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let node = match to {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -16,7 +16,7 @@ use link::{
     switchboard::Tls, tls,
 };
 use plan::placement::Limits;
-use proto::control::wire::FromWorker;
+use proto::{control::wire::FromWorker, data::Kind};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::{
     net::TcpListener,
@@ -109,8 +109,8 @@ pub(crate) struct Worker {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Runs a worker until `stop` changes. `checkpoint` is the model on this machine, if
-/// there is one.
+/// Runs a worker until `stop` changes. `checkpoint` is the model on this machine with
+/// its digest, if there is one.
 ///
 /// # Errors
 ///
@@ -118,13 +118,12 @@ pub(crate) struct Worker {
 pub async fn run<B: Backend>(
     config: Config,
     backend: Arc<B>,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<(ModelDigest, Checkpoint)>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Config { data, coordinator, token, name, .. } = &config;
-    let identity = join::identity(data, coordinator, token.as_deref(), name).await?;
+    let identity = join::identity(&config).await?;
     let Subject::Node(node) = *identity.subject() else {
-        let problem = format!("{} holds the certificate of no node", data.display());
+        let problem = format!("{} holds the certificate of no node", config.data.display());
         return Err(Error::Refused(problem));
     };
     let class = backend.class();
@@ -165,7 +164,7 @@ pub async fn run<B: Backend>(
         incarnation: None,
         coordinator: None,
         switchboard,
-        arrivals: pump(tasks.clone()),
+        arrivals: pump(tasks.clone(), routes.clone()),
         notices_sender,
         notices,
         routes,
@@ -182,12 +181,19 @@ pub async fn run<B: Backend>(
 
 impl Worker {
     async fn serve_sessions(mut self) -> Result<(), Error> {
-        let mut wait = WAIT_MIN;
+        let (mut wait, mut has_joined_again) = (WAIT_MIN, false);
         loop {
             let known = self.incarnation;
             match self.session().await {
                 _ if *self.stop.borrow() => return Ok(()),
-                Ended::Refused(message) => return Err(Error::Refused(message)),
+                Ended::NotAMember(_) if self.config.token.is_some() && !has_joined_again => {
+                    has_joined_again = true;
+                    join::join_again(&self.config).await?;
+                    continue;
+                }
+                Ended::Refused(message) | Ended::NotAMember(message) => {
+                    return Err(Error::Refused(message));
+                }
                 Ended::Broken(problem) => {
                     tracing::warn!(%problem, "no session with the coordinator");
                 }
@@ -208,9 +214,11 @@ impl Worker {
 }
 
 /// Where weights come from.
-fn weights(config: &Config, checkpoint: Option<Checkpoint>, tls: Tls) -> Result<Weights, Error> {
-    let local = checkpoint.map(|checkpoint| Ok((checkpoint.contents()?.digest, checkpoint)));
-    let local = local.transpose().map_err(Error::Checkpoint)?;
+fn weights(
+    config: &Config,
+    local: Option<(ModelDigest, Checkpoint)>,
+    tls: Tls,
+) -> Result<Weights, Error> {
     let remote = config.cache_bytes_max.map(|bytes_max| Remote {
         coordinator: config.coordinator.clone(),
         tls,
@@ -232,12 +240,18 @@ fn load(
     sender
 }
 
-/// Carries what comes from other nodes to the device; more waits on the wire.
-fn pump(tasks: mpsc::UnboundedSender<Task>) -> mpsc::Sender<Arrival> {
+/// Carries what comes from other nodes to the device; more waits on the wire. What
+/// only the coordinator may say is taken from nobody else.
+fn pump(tasks: mpsc::UnboundedSender<Task>, routes: Routes) -> mpsc::Sender<Arrival> {
     let (sender, mut arrivals) = mpsc::channel::<Arrival>(1);
     let permits = Arc::new(Semaphore::new(MESSAGES_MAX));
     tokio::spawn(async move {
         while let Some(arrival) = arrivals.recv().await {
+            let is_run =
+                matches!(arrival.message.kind, Kind::Hidden { .. } | Kind::Velocity { .. });
+            if !is_run && !routes.is_coordinator(arrival.from) {
+                continue;
+            }
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             if tasks.send(Task::Message(arrival.message, permit)).is_err() {
                 return;
@@ -274,13 +288,30 @@ fn advertised(config: &Config, listener: Option<&TcpListener>) -> Vec<String> {
     if !local.ip().is_unspecified() {
         return vec![local.to_string()];
     }
-    let outward = outward_address(&config.coordinator);
-    outward.map(|ip| SocketAddr::new(ip, local.port()).to_string()).into_iter().collect()
+    let towards = outward_address(&config.coordinator).ok();
+    // On the coordinator's own machine others come from elsewhere.
+    let outward = towards.filter(IpAddr::is_loopback).and_then(|_| outward_address(ELSEWHERE).ok());
+    let addresses = outward.into_iter().chain(towards);
+    let addresses: Vec<_> =
+        addresses.map(|ip| SocketAddr::new(ip, local.port()).to_string()).collect();
+    if addresses.is_empty() {
+        tracing::warn!("no address is known at which others find this worker: give --advertise");
+    }
+    addresses
 }
 
+/// An address of nobody's, for documents (RFC 5737): the way there leads outside.
+const ELSEWHERE: &str = "192.0.2.1:9";
+
 /// The address from which `target` is reached. Nothing is sent.
-fn outward_address(target: &str) -> io::Result<std::net::IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+fn outward_address(target: &str) -> io::Result<IpAddr> {
+    let unreachable = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let target = target.to_socket_addrs()?.next().ok_or_else(unreachable)?;
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(target)?;
     Ok(socket.local_addr()?.ip())
 }

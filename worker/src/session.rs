@@ -37,6 +37,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Ended {
     /// It may be opened again.
     Broken(String),
+    /// The coordinator does not know this node: it has to join again.
+    NotAMember(String),
     /// It makes no sense to try again.
     Refused(String),
 }
@@ -77,9 +79,16 @@ impl Worker {
         let heartbeat = match first.and_then(|message| message.kind) {
             Some(Asked::Welcome(welcome)) => self.welcome(&welcome)?,
             Some(Asked::Refusal(refusal)) => {
-                let is_in_use = refusal.reason() == wire::refusal::Reason::IdentityInUse;
-                let ended = if is_in_use { Ended::Broken } else { Ended::Refused };
-                return Err(ended(refusal.message));
+                use wire::refusal::Reason;
+                return Err(match refusal.reason() {
+                    Reason::IdentityInUse => Ended::Broken(refusal.message),
+                    Reason::NotAMember => Ended::NotAMember(refusal.message),
+                    Reason::Unspecified
+                    | Reason::Version
+                    | Reason::Model
+                    | Reason::Malformed
+                    | Reason::Class => Ended::Refused(refusal.message),
+                });
             }
             Some(_) | None => return Err(Ended::Broken("no welcome came".to_owned())),
         };
@@ -88,8 +97,7 @@ impl Worker {
         loop {
             tokio::select! {
                 message = asked.message() => match message? {
-                    Some(wire::ToWorker { kind: Some(kind), .. }) => self.handle(kind)?,
-                    Some(wire::ToWorker { kind: None, .. }) => {}
+                    Some(message) => self.hear(message)?,
                     None => return Ok(()),
                 },
                 Some(message) = self.outbox.recv() => {
@@ -99,6 +107,9 @@ impl Worker {
                 _ = beat.tick() => {
                     let beat = self.heartbeat(&self.shared.read());
                     away.send(self.signed(said(Said::Heartbeat(beat)))).await.map_err(gone)?;
+                }
+                () = self.tasks.closed() => {
+                    return Err(Ended::Broken("the device's thread ended".to_owned()));
                 }
                 _ = self.stop.changed() => {
                     let reason = "it was stopped".to_owned();
@@ -110,6 +121,16 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Does what a message asks for, if this life of the node is meant.
+    fn hear(&mut self, message: wire::ToWorker) -> Result<(), Ended> {
+        let meant = Some(Incarnation(message.incarnation));
+        if meant != self.incarnation {
+            tracing::warn!(?meant, "a message for another life of this node was dropped");
+            return Ok(());
+        }
+        message.kind.map_or(Ok(()), |kind| self.handle(kind))
     }
 
     fn signed(&self, mut message: wire::FromWorker) -> wire::FromWorker {
@@ -169,14 +190,17 @@ impl Worker {
             };
             let switchboard =
                 Switchboard::new(me, self.arrivals.clone(), self.notices_sender.clone());
-            let way = Way::Coordinator(self.config.coordinator.clone());
-            switchboard.connect(coordinator, way);
             self.routes.update(|known| {
                 known.switchboard = Some(switchboard.clone());
                 known.coordinator = Some(coordinator);
             });
             self.coordinator = Some(coordinator);
             self.switchboard.send_replace(Some(switchboard));
+        }
+        // Again with every session: it does not wait for the dialler's next attempt.
+        let way = Way::Coordinator(self.config.coordinator.clone());
+        if let Some(switchboard) = self.switchboard.borrow().as_ref() {
+            switchboard.connect(coordinator, way);
         }
         Ok(Duration::from_millis(welcome.heartbeat_ms.clamp(50, 60_000).into()))
     }
@@ -410,7 +434,7 @@ impl Worker {
             self.switchboard.borrow().as_ref().map(Switchboard::total).unwrap_or_default();
         wire::Heartbeat {
             progress: progress.collect(),
-            memory_used_bytes: 0,
+            memory_used_bytes: resident_bytes(),
             counters: Some(wire::Counters {
                 runs: counters.runs,
                 compute_seconds: counters.compute.as_secs_f64(),
@@ -445,6 +469,14 @@ impl Worker {
 
 pub(crate) fn said(kind: Said) -> wire::FromWorker {
     wire::FromWorker { incarnation: 0, kind: Some(kind) }
+}
+
+/// Bytes of memory that this process holds; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * PAGE_BYTES
 }
 
 /// Bytes of a message between nodes: a chunk of pictures at 1080p has 75 MB.

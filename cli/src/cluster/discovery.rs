@@ -1,13 +1,16 @@
 //! Coordinators on the local network, by multicast DNS.
 //!
 //! A coordinator announces its port and its authority's fingerprint. A worker that
-//! was told no address takes the one whose authority it knows, from its token or
+//! was told no address looks for the one whose authority it knows, from its token or
 //! its certificate; what is announced is believed as far as the handshake goes.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use identity::Fingerprint;
-use mdns_sd::{Error, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{Error, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 use super::host_name;
 
@@ -40,25 +43,60 @@ pub(super) fn announce(port: u16, authority: Fingerprint) -> Result<Announced, E
     Ok(Announced(daemon))
 }
 
-/// Where the coordinator of this authority is, `HOST:PORT`; nothing if it is not
-/// heard of in time.
+/// Where the coordinator of this authority may be reached, each `HOST:PORT`: IPv4 first,
+/// then IPv6 that is valid beyond a link. Nothing if it is not heard of in time.
 ///
 /// # Errors
 ///
 /// [`Error`] if the system has no multicast.
-pub(super) fn find(authority: Fingerprint, patience: Duration) -> Result<Option<String>, Error> {
+pub(super) fn find(authority: Fingerprint, patience: Duration) -> Result<Vec<String>, Error> {
     let daemon = ServiceDaemon::new()?;
     let heard = daemon.browse(SERVICE)?;
     let (until, wanted) = (Instant::now() + patience, authority.to_string());
-    let mut found = None;
-    while let (None, Some(left)) = (&found, until.checked_duration_since(Instant::now())) {
-        let Ok(ServiceEvent::ServiceResolved(service)) = heard.recv_timeout(left) else { continue };
+    let mut found = Vec::new();
+    while found.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        // Nothing more is heard, in time or at all.
+        let Ok(event) = heard.recv_timeout(left) else { break };
+        let ServiceEvent::ServiceResolved(service) = event else { continue };
         if service.get_property_val_str(AUTHORITY) == Some(wanted.as_str()) {
-            let mut addresses: Vec<_> = service.get_addresses_v4().into_iter().collect();
-            addresses.sort_unstable();
-            found = addresses.first().map(|address| format!("{address}:{}", service.get_port()));
+            let heard = service.get_addresses().iter().map(ScopedIp::to_ip_addr);
+            found = reachable(heard, service.get_port());
         }
     }
     drop(daemon.shutdown());
     Ok(found)
+}
+
+/// The addresses that a connection can be opened to without naming a link, in the order
+/// in which to try them.
+fn reachable(addresses: impl Iterator<Item = IpAddr>, port: u16) -> Vec<String> {
+    let mut addresses: Vec<_> = addresses
+        .filter(|address| match address {
+            IpAddr::V4(address) => !address.is_unspecified(),
+            IpAddr::V6(address) => {
+                let is_local = address.is_unicast_link_local() || address.is_loopback();
+                !is_local && !address.is_unspecified()
+            }
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.into_iter().map(|address| SocketAddr::new(address, port).to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_tried_ipv4_first_and_none_that_needs_a_link() {
+        let heard = ["2001:db8::5", "fe80::1", "192.168.1.9", "::1", "10.0.0.2", "fd00::7"];
+
+        let found = reachable(heard.iter().map(|text| text.parse().unwrap()), 7843);
+
+        let expected =
+            ["10.0.0.2:7843", "192.168.1.9:7843", "[2001:db8::5]:7843", "[fd00::7]:7843"];
+        assert_eq!(found, expected);
+    }
 }

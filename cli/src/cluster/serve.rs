@@ -9,9 +9,10 @@ use std::{
 
 use api::{Access, Keys};
 use backend::Backend;
-use coordinator::{Config, Served, State};
+use coordinator::{Config, Running, Served, State};
 use identity::JoinToken;
 use tokio::sync::watch;
+use types::ModelDigest;
 
 use super::{
     Engine, ServeArgs, block_on,
@@ -20,8 +21,8 @@ use super::{
 };
 use crate::{failure::Failure, source, terminal};
 
-/// Bytes of clean frames that are kept, at most.
-const LOG_BYTES_MAX: u64 = 64 << 30;
+/// Room for the clean frames of videos in the making, beside those that are kept.
+const LOG_ROOM_BYTES: u64 = 64 << 30;
 
 /// Serves until it is told to stop.
 ///
@@ -45,9 +46,10 @@ async fn serve(
     data: PathBuf,
 ) -> Result<(), Failure> {
     let library = Arc::new(engine.checkpoint.library()?);
+    let digest = library.contents().digest;
     let served = Served {
         name: source::name(args.device.model.as_deref()),
-        digest: library.contents().digest,
+        digest,
         model: engine.checkpoint.model()?,
         engine: engine.memory(),
     };
@@ -61,7 +63,7 @@ async fn serve(
         library,
         jobs_max: args.jobs,
         queue_max: args.queue,
-        log_bytes_max: LOG_BYTES_MAX,
+        log_bytes_max: args.keep.saturating_add(LOG_ROOM_BYTES),
         videos_bytes_max: args.keep,
     };
     let running = coordinator::start(config).await;
@@ -75,7 +77,7 @@ async fn serve(
     let _announced = announced(args, running.grpc, &running.token);
     let mut stop = stopped();
     if !args.no_worker {
-        beside(args, engine, &data, &running.token, running.grpc, stop.clone())?;
+        beside(args, (digest, engine), &data, &running, stop.clone())?;
     }
     drop(stop.changed().await);
     running.stop().await;
@@ -98,10 +100,9 @@ fn announced(args: &ServeArgs, grpc: SocketAddr, token: &Path) -> Option<Announc
 /// Starts the worker of this process.
 fn beside(
     args: &ServeArgs,
-    engine: Engine,
+    (digest, engine): (ModelDigest, Engine),
     data: &Path,
-    token: &Path,
-    grpc: SocketAddr,
+    Running { token, grpc, .. }: &Running,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let token = fs::read_to_string(token)
@@ -114,7 +115,7 @@ fn beside(
         token: Some(token),
         ..worker::config(target, data.join("worker"), host_name(), listen, &args.device, class)
     };
-    let (cpu, checkpoint) = (engine.cpu, Some(engine.checkpoint));
+    let (cpu, checkpoint) = (engine.cpu, Some((digest, engine.checkpoint)));
     tokio::spawn(async move {
         if let Err(error) = ::worker::run(config, cpu, checkpoint, stop).await {
             tracing::error!(%error, "the worker of this process ended");

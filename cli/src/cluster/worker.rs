@@ -37,6 +37,9 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     log();
     let device = &args.device;
     let checkpoint = source::open_any(device.model.as_deref())?;
+    let checkpoint =
+        checkpoint.map(|checkpoint| Ok::<_, Failure>((checkpoint.contents()?.digest, checkpoint)));
+    let checkpoint = checkpoint.transpose()?;
     let cpu = Arc::new(device.precision.cpu(device.threads.count())?);
     let data = match &args.data {
         Some(data) => data.clone(),
@@ -71,11 +74,12 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
 fn discovered(args: &WorkerArgs, data: &Path) -> Result<String, Failure> {
     let token = args.token.as_deref().and_then(|token| token.trim().parse::<JoinToken>().ok());
     let known = Identity::load(data, FileNames::Node).ok().map(|identity| identity.fingerprint());
-    let authority = known.or(token.map(|token| token.fingerprint)).ok_or_else(|| {
+    let authority = token.map(|token| token.fingerprint).or(known).ok_or_else(|| {
         Failure::Input("give --join HOST:PORT, or --token to look for its coordinator".to_owned())
     })?;
     terminal::say("looking for the coordinator on the local network");
-    match discovery::find(authority, DISCOVERY_PATIENCE) {
+    let found = discovery::find(authority, DISCOVERY_PATIENCE);
+    match found.map(|addresses| addresses.into_iter().next()) {
         Ok(Some(coordinator)) => Ok(coordinator),
         Ok(None) => Err(Failure::Input(
             "no coordinator of this token is heard of on the local network: give --join HOST:PORT"

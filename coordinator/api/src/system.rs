@@ -199,7 +199,6 @@ mod tests {
             stage: text(),
             worker: text(),
             compute_seconds: 1.0,
-            transfer_seconds: 1.0,
             wait_seconds: 1.0,
             sent_bytes: 1,
         }

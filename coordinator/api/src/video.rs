@@ -135,7 +135,8 @@ pub struct VideoError {
     pub message: String,
 }
 
-/// Where the time of one stage went.
+/// Where the time of one worker went while a video was made; what it did for other
+/// videos in between counts too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageTiming {
     /// What the stage does: `layers 0..15`, `decode`.
@@ -144,8 +145,6 @@ pub struct StageTiming {
     pub worker: String,
     /// Time in passes.
     pub compute_seconds: f64,
-    /// Time in sending and receiving.
-    pub transfer_seconds: f64,
     /// Time in waiting for other stages.
     pub wait_seconds: f64,
     /// Bytes sent to other workers.

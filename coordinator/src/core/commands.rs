@@ -12,10 +12,7 @@ use proto::{
 use types::{Branch, Fence, JobId, NodeId};
 
 use super::{Core, Event, unix_now};
-use crate::{
-    publisher,
-    records::{self, Status},
-};
+use crate::records::{self, Status};
 
 /// Chunks that may be made before they are in the log; each costs every stage a slot.
 pub const UNCOMMITTED_CHUNKS_MAX: u32 = 1;
@@ -46,7 +43,7 @@ impl Core {
         }
     }
 
-    fn profile(&mut self, node: NodeId) {
+    pub(super) fn profile(&mut self, node: NodeId) {
         let Ok(grid) = self.served.grid(self.served.own_size()) else { return };
         let model =
             wire::Model { name: self.served.name.clone(), digest: self.served.digest.0.to_vec() };
@@ -109,12 +106,13 @@ impl Core {
             x0_shape: film.x0_shape,
             x0_dtype: types::Dtype::F32,
         };
-        let record = (!film.wish.is_probe).then(|| film.record());
-        let (log, saver, handle) = (self.log.clone(), self.saver.clone(), self.handle.clone());
+        let written = (!film.wish.is_probe)
+            .then(|| self.saver.insist(records::job_key(fence.job), &film.record()));
+        let (log, handle) = (self.log.clone(), self.handle.clone());
         tokio::spawn(async move {
-            let mut placed = log.prepare(header, fence).await.map_err(|error| error.to_string());
-            if let (Ok(()), Some(record)) = (&placed, record) {
-                placed = saver.insist(records::job_key(fence.job), &record).await;
+            let mut placed = log.prepare(header, fence).await;
+            if let (Ok(()), Some(written)) = (&placed, written) {
+                placed = written.await;
             }
             handle.tell(Event::Placed(fence, placed)).await;
         });
@@ -208,13 +206,18 @@ impl Core {
         let now = self.now();
         let (Some(job), Some(film)) = (self.cluster.job(id), self.films.get(&id)) else { return };
         let planned = (film.told_epoch < job.epoch.0).then(|| self.planned(job.epoch.0));
-        let stage_timings = match film.told_chunks < job.published {
-            true => self.timings(),
-            false => Vec::new(),
-        };
+        if planned.is_none() && job.published <= film.told_chunks {
+            return;
+        }
+        let counters = self.counters();
+        let stage_timings = self.timings(&film.told_counters);
+        let timings = self.timings(&film.placed_counters);
         let Some(film) = self.films.get_mut(&id) else { return };
+        film.told_counters.clone_from(&counters);
+        film.timings = timings;
         if let Some(planned) = planned {
             film.told_at = now;
+            film.placed_counters = counters;
             film.told_epoch = job.epoch.0;
             film.happen(planned);
         }
@@ -260,17 +263,18 @@ impl Core {
     fn cancelled(&mut self, id: JobId) {
         let Some(mut film) = self.films.remove(&id) else { return };
         film.happen(Happening::Cancelled);
-        film.end();
+        // Whoever waits for more of it is told.
+        film.written = tokio::sync::watch::Sender::default();
         self.cluster.forget(id);
-        self.erase(id, &film);
+        self.erase(id, film);
     }
 
     /// Removes what is kept of a job that has ended.
-    pub(crate) fn erase(&self, id: JobId, film: &super::Film) {
+    pub(crate) fn erase(&self, id: JobId, film: super::Film) {
         self.saver.delete(records::job_key(id));
-        let (log, file) = (self.log.clone(), film.file().clone());
+        let log = self.log.clone();
         tokio::spawn(async move {
-            let removed = tokio::task::spawn_blocking(move || publisher::remove(&file)).await;
+            let removed = tokio::task::spawn_blocking(move || film.remove()).await;
             if let Ok(Err(problem)) = removed {
                 tracing::warn!(job = %id, %problem, "a video was not removed");
             }
@@ -298,7 +302,7 @@ impl Core {
         }
         self.cluster.forget(id);
         if let Some(film) = self.films.remove(&id) {
-            self.erase(id, &film);
+            self.erase(id, film);
         }
     }
 }

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use api::{Happening, Refusal, VideoEvent, Written};
+use api::{Happening, Refusal, StageTiming, VideoEvent, Written};
 use bytes::Bytes;
 use plan::{cluster::JobSpec, length::Length, memory::Size};
+use proto::control::wire::Counters;
 use tokio::sync::watch;
-use types::{Branch, JobId, TokenGrid};
+use types::{Branch, JobId, NodeId, TokenGrid};
 
 use super::{Event, Handle};
 use crate::{
@@ -64,6 +65,11 @@ pub(crate) struct Film {
     pub(super) told_chunks: u32,
     /// When the last of them was, or the job was placed.
     pub(super) told_at: Duration,
+    /// What workers had done then, and when it was placed.
+    pub(super) told_counters: BTreeMap<NodeId, Counters>,
+    pub(super) placed_counters: BTreeMap<NodeId, Counters>,
+    /// What they did since it was placed.
+    pub(crate) timings: Vec<StageTiming>,
 }
 
 /// What a prompt became.
@@ -160,6 +166,9 @@ impl Wish {
             told_epoch: 0,
             told_chunks: 0,
             told_at: Duration::ZERO,
+            told_counters: BTreeMap::new(),
+            placed_counters: BTreeMap::new(),
+            timings: Vec::new(),
         };
         Ok((film, spec))
     }
@@ -199,10 +208,16 @@ impl Film {
 
     /// Nothing is added to the video any more: who waits for more of it is told.
     pub(super) fn end(&mut self) {
-        self.bytes = self.written.borrow().bytes;
         self.publisher = None;
         self.written = watch::Sender::default();
         self.contexts.clear();
+    }
+
+    /// Bytes that it keeps on the disk: the finished video, and its clean frames.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let x0: u64 = self.x0_shape.iter().map(|&axis| u64::from(axis)).product();
+        let chunks = u64::from(self.wish.order.length.chunks);
+        self.bytes.saturating_add(x0.saturating_mul(4).saturating_mul(chunks))
     }
 
     /// Where the finished video is.
@@ -215,9 +230,16 @@ impl Film {
         &self.file.thumbnail
     }
 
-    /// Its files.
-    pub(crate) fn file(&self) -> &publisher::Film {
-        &self.file
+    /// Removes its files, once nobody writes them any more. Waits for that.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, of the first file that stays.
+    pub(super) fn remove(self) -> Result<(), String> {
+        if let Some(publisher) = self.publisher {
+            publisher.end();
+        }
+        publisher::remove(&self.file)
     }
 
     /// Removes the name under which the video grew, once those who were about to

@@ -51,7 +51,13 @@ impl Core {
                 .into_iter()
                 .filter(is_known)
                 .flat_map(|other| [(node, other), (other, node)]);
-            self.survey.waiting.extend(pairs.collect::<Vec<_>>());
+            let pairs: Vec<_> = pairs.collect();
+            let waiting = &mut self.survey.waiting;
+            for pair in pairs {
+                if !waiting.contains(&pair) {
+                    waiting.push_back(pair);
+                }
+            }
         }
         self.survey.timed.retain(|&(other, _)| other != node);
         self.survey.timed.push((node, speed));
@@ -60,14 +66,16 @@ impl Core {
 
     /// A pair was measured, or cannot be.
     pub(super) fn measured(&mut self, pair: (NodeId, NodeId), link: Option<Link>) {
-        if let Some(link) = link {
+        // Only what was asked for: a worker may say anything.
+        if self.survey.current.is_none_or(|(current, _)| current != pair) {
+            return;
+        }
+        if let Some(link) = link.filter(|link| link.bytes_per_second.is_finite()) {
             self.cluster.handle_link(pair.0, pair.1, link);
             self.links.insert(pair, link);
         }
-        if self.survey.current.is_some_and(|(current, _)| current == pair) {
-            self.survey.current = None;
-            self.survey_next();
-        }
+        self.survey.current = None;
+        self.survey_next();
     }
 
     /// The current pair may have taken too long.

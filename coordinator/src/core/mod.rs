@@ -29,7 +29,7 @@ use std::{
 
 use bytes::Bytes;
 use link::{Arrival, Switchboard};
-use plan::cluster::{Cluster, JobSpec, Policy};
+use plan::cluster::{Cluster, JobSpec, Policy, Stages};
 use proto::{
     control::wire::{FromWorker, ToWorker},
     data::{Kind, Message},
@@ -44,7 +44,7 @@ pub(crate) use nodes::{Entering, NotEntered, Session};
 use crate::{
     log_thread::{self, Log},
     model::Served,
-    publisher::{Pictures, Published},
+    publisher::{Pictures, Progress, Published},
     records,
     saver::Saver,
 };
@@ -230,18 +230,27 @@ impl Core {
         let Arrival { from, message: Message { fence, kind, payload }, .. } = arrival;
         match kind {
             Kind::Clean { chunk } => {
+                // Nobody else may raise a job's epoch in the log, or add to it.
+                let is_current =
+                    self.cluster.job(fence.job).is_some_and(|job| job.epoch == fence.epoch);
+                if !is_current || self.cluster.pipeline().stages().first() != Some(&from) {
+                    return tracing::warn!(node = %from, job = %fence.job, "a chunk was dropped");
+                }
                 let handle = self.handle.clone();
                 let asked = self.log.append(fence, chunk, payload, move |result| {
                     handle.tell_blocking(Event::Logged(from, fence, chunk, result));
                 });
                 self.log_asked(fence, asked);
             }
-            Kind::Context { prompt, branch } => self.take_context(fence, prompt, branch, payload),
+            Kind::Context { prompt, branch } if self.cluster.pipeline().text() == Some(from) => {
+                self.take_context(fence, prompt, branch, payload);
+            }
             Kind::Pictures { chunk, width, height, .. } => {
                 let pictures = Pictures { chunk, width, height, rgb: payload };
                 self.take_pictures(from, fence, pictures);
             }
-            Kind::Hidden { .. }
+            Kind::Context { .. }
+            | Kind::Hidden { .. }
             | Kind::Velocity { .. }
             | Kind::Durable { .. }
             | Kind::Decode { .. }
@@ -283,7 +292,11 @@ impl Core {
     fn take_context(&mut self, fence: Fence, prompt: u32, branch: Branch, payload: Bytes) {
         let now = self.now();
         let is_guided = self.served.is_guided();
-        let Some(film) = self.films.get_mut(&fence.job) else { return };
+        let is_due = self
+            .cluster
+            .job(fence.job)
+            .is_some_and(|job| job.epoch == fence.epoch && job.stages == Stages::Encoding);
+        let Some(film) = self.films.get_mut(&fence.job).filter(|_| is_due) else { return };
         film.add_context(prompt, branch, payload);
         if film.has_contexts(is_guided) {
             self.cluster.handle_encoded(now, fence);
@@ -310,9 +323,13 @@ impl Core {
     fn published(&mut self, job: JobId, published: Published) {
         let now = self.now();
         match published {
-            Ok((chunk, pictures)) => {
+            Ok(Progress { chunk, pictures, bytes }) => {
                 if let Some(film) = self.films.get_mut(&job) {
-                    film.pictures = pictures;
+                    (film.pictures, film.bytes) = (pictures, bytes);
+                }
+                // That all is well is shown by a video as well as by a probe.
+                if let Some(probe) = &mut self.probe {
+                    probe.outcome = Some(Ok(()));
                 }
                 self.cluster.handle_published(now, job, chunk);
             }
@@ -369,8 +386,8 @@ impl Core {
         let now = self.now();
         let spec = JobSpec { priority: i32::MAX, ..spec };
         if self.cluster.handle_created(now, job, spec).is_err() {
+            // The queue is full: the next video that is made shows it as well.
             self.films.remove(&job);
-            self.probe = None;
         }
     }
 
@@ -378,7 +395,12 @@ impl Core {
     pub(crate) fn problem(&self) -> Option<String> {
         let pipeline = self.cluster.pipeline();
         if let Some(problem) = pipeline.problem() {
-            return Some(problem.to_owned());
+            let members = self.cluster.members().map(|(_, member)| member);
+            let excluded = members.filter_map(|member| {
+                let why = member.excluded.as_ref()?;
+                Some(format!("; {} is left out: {why}", member.offer.name))
+            });
+            return Some(excluded.fold(problem.to_owned(), |text, why| text + &why));
         }
         if pipeline.plan().is_none() {
             return Some("no worker has joined yet, or none is measured yet".to_owned());
@@ -411,6 +433,7 @@ impl Core {
     fn end_session(&mut self, node: NodeId) {
         if let Some(session) = self.sessions.remove(&node) {
             let now = self.now();
+            self.end_showings_of(node);
             self.cluster.handle_lost(now, node, session.incarnation);
         }
     }

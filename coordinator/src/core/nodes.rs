@@ -1,5 +1,7 @@
 //! Workers: their sessions, and what they say.
 
+use std::time::Duration;
+
 use link::Way;
 use plan::{
     cluster::{Boot, Member, Offer, Presence},
@@ -40,7 +42,12 @@ pub(crate) struct Session {
     pub(crate) device: String,
     pub(super) addresses: Vec<String>,
     pub(crate) heartbeat: wire::Heartbeat,
+    /// Why it cannot be timed.
+    pub(crate) problem: Option<String>,
 }
+
+/// When a worker that could not be timed is asked again.
+const PROFILE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 impl Core {
     /// A node has joined, or has joined before.
@@ -91,13 +98,18 @@ impl Core {
         let offer = offer(&hello).map_err(shown)?;
         let now = self.now();
         let entered = self.cluster.handle_session(now, node, boot, offer);
+        let before = self.nodes.get(&node).map(|record| record.incarnation);
         let incarnation = entered.map_err(|refused| NotEntered {
             reason: Reason::IdentityInUse,
             message: refused.to_string(),
         })?;
-        let heartbeat = wire::Heartbeat::default();
-        let device = hello.device;
-        let session = Session { incarnation, sender, device, addresses, heartbeat };
+        if before != Some(incarnation.0) {
+            // It may be elsewhere in this life.
+            self.relayed.retain(|&(one, other)| one != node && other != node);
+            self.links.retain(|&(one, other), _| one != node && other != node);
+        }
+        let (device, heartbeat, problem) = (hello.device, wire::Heartbeat::default(), None);
+        let session = Session { incarnation, sender, device, addresses, heartbeat, problem };
         self.sessions.insert(node, session);
         self.switchboard.connect(node, Way::Accept);
         let record =
@@ -114,9 +126,7 @@ impl Core {
         if session
             .is_some_and(|session| session.incarnation == incarnation && session.sender.is_closed())
         {
-            self.sessions.remove(&node);
-            let now = self.now();
-            self.cluster.handle_lost(now, node, incarnation);
+            self.end_session(node);
         }
     }
 
@@ -146,10 +156,13 @@ impl Core {
                 }
             }
             Said::Profiled(profiled) => match profiled.problem {
-                None => self.measure(node, speed(&profiled)),
-                Some(problem) => {
-                    tracing::warn!(%node, %problem, "a worker cannot be measured");
+                None => {
+                    if let Some(session) = self.sessions.get_mut(&node) {
+                        session.problem = None;
+                    }
+                    self.measure(node, speed(&profiled));
                 }
+                Some(problem) => self.profile_again(node, incarnation, problem),
             },
             Said::StageReady(ready) => self.cluster.handle_ready(now, node, ready.assignment),
             Said::StageFailed(failed) => {
@@ -172,6 +185,7 @@ impl Core {
             Said::Leaving(leaving) => {
                 tracing::info!(%node, reason = %leaving.reason, "a worker leaves");
                 self.sessions.remove(&node);
+                self.end_showings_of(node);
                 self.cluster.handle_left(now, node, incarnation);
             }
             Said::LinkFailed(failed) => self.relay(node, control::node(&failed.peer)?),
@@ -201,8 +215,30 @@ impl Core {
         self.cluster.handle_failed(now, fence, format!("{name}: {problem}"));
     }
 
-    /// Two workers cannot reach each other: their messages go by this node.
+    /// A worker could not be timed: why, and later once more.
+    fn profile_again(&mut self, node: NodeId, incarnation: Incarnation, problem: String) {
+        tracing::warn!(%node, %problem, "a worker cannot be measured");
+        let Some(session) = self.sessions.get_mut(&node) else { return };
+        session.problem = Some(problem);
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PROFILE_AGAIN_AFTER).await;
+            let again = handle.ask(move |core| {
+                let open = core.sessions.get(&node);
+                if open.is_some_and(|open| open.incarnation == incarnation) {
+                    core.profile(node);
+                }
+            });
+            again.await
+        });
+    }
+
+    /// Two workers that are here cannot reach each other: their messages go by this
+    /// node, as long as both live.
     fn relay(&mut self, one: NodeId, other: NodeId) {
+        if !self.sessions.contains_key(&one) || !self.sessions.contains_key(&other) {
+            return;
+        }
         self.relayed.insert((one.min(other), one.max(other)));
         tracing::warn!(%one, %other, "two workers cannot reach each other: messages go by here");
         for (node, peer) in [(one, other), (other, one)] {

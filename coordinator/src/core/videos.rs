@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::{Happening, Refusal, Video};
 use bytes::Bytes;
 use plan::cluster::{JobSpec, Progress};
+use proto::control::wire::{Close, to_worker::Kind as Asked};
 use tokio::sync::mpsc;
 use types::{Epoch, Fence, JobId, NodeId};
 
@@ -24,8 +25,8 @@ pub(super) struct Showing {
     sender: mpsc::Sender<Result<Bytes, String>>,
 }
 
-/// Videos that may be decoded again at once.
-const SHOWINGS_MAX: usize = 8;
+/// Videos that may be decoded again at once: no plan counts their decoders' memory.
+const SHOWINGS_MAX: usize = 2;
 /// When to come back if nothing is being made that would end. Chosen.
 const RETRY_SECONDS: f64 = 10.0;
 
@@ -64,13 +65,13 @@ impl Core {
         let (job, now) = (film.wish.job, self.now());
         if let Err(full) = self.room() {
             // The places went to others while it was written down.
-            self.erase(job, &film);
+            self.erase(job, film);
             return Err(full);
         }
         self.films.insert(job, film);
         if let Err(full) = self.cluster.handle_created(now, job, spec) {
             if let Some(film) = self.films.remove(&job) {
-                self.erase(job, &film);
+                self.erase(job, film);
             }
             let message = full.to_string();
             return Err(Refusal::TooManyRequests { message, retry_after_seconds: 1 });
@@ -130,7 +131,7 @@ impl Core {
             Status::Completed | Status::Failed => {
                 if let Some(film) = self.films.remove(&job) {
                     self.cluster.forget(job);
-                    self.erase(job, &film);
+                    self.erase(job, film);
                 }
             }
         }
@@ -142,11 +143,11 @@ impl Core {
     pub(super) fn make_room(&mut self, newest: JobId) {
         let finished = self.films.values().filter(|film| film.status == Status::Completed);
         let mut finished: Vec<_> = finished
-            .map(|film| (film.completed_at, film.wish.job, film.bytes))
+            .map(|film| (film.completed_at, film.wish.job, film.kept_bytes()))
             .filter(|&(_, job, _)| job != newest)
             .collect();
         finished.sort_unstable();
-        let own = self.films.get(&newest).map_or(0, |film| film.bytes);
+        let own = self.films.get(&newest).map_or(0, Film::kept_bytes);
         let mut total: u64 = own + finished.iter().map(|&(_, _, bytes)| bytes).sum::<u64>();
         for (_, job, bytes) in finished {
             if total <= self.videos_bytes_max {
@@ -161,14 +162,16 @@ impl Core {
     /// Decodes a finished video again.
     pub(crate) fn view(&mut self, job: JobId) -> Result<Viewing, Refusal> {
         let away = |message: &str| Refusal::Unavailable { message: message.to_owned() };
-        let Some(film) = self.films.get(&job) else { return Err(away("the video is gone")) };
         let decoder =
             self.cluster.pipeline().decoder().filter(|&node| self.session(node).is_some());
         let decoder = decoder.ok_or_else(|| away("no worker is there to decode it"))?;
-        self.showings.retain(|_, showing| !showing.sender.is_closed());
+        let left = self.showings.iter().filter(|(_, showing)| showing.sender.is_closed());
+        let left: Vec<JobId> = left.map(|(&id, _)| id).collect();
+        left.into_iter().for_each(|id| self.drop_showing(id));
         if SHOWINGS_MAX <= self.showings.len() {
             return Err(away("too many videos are being decoded again: come back later"));
         }
+        let Some(film) = self.films.get(&job) else { return Err(away("the video is gone")) };
         let (sender, chunks) = mpsc::channel(2);
         let order = &film.wish.order;
         let viewing = Viewing { size: order.size, pictures: order.length.pictures, chunks };
@@ -185,9 +188,7 @@ impl Core {
         let (node, job, chunk) = (showing.decoder, showing.job, showing.next);
         let fence = Fence { job: id, epoch: Epoch(0) };
         if chunk == showing.chunks || showing.sender.is_closed() {
-            self.showings.remove(&id);
-            let close = proto::control::wire::Close { fence: Some(fence.into()) };
-            return self.tell(node, proto::control::wire::to_worker::Kind::Close(close));
+            return self.drop_showing(id);
         }
         showing.next += 1;
         let handle = self.handle.clone();
@@ -218,8 +219,25 @@ impl Core {
 
     /// Ends a showing that cannot go on.
     pub(super) fn end_showing(&mut self, id: JobId, problem: &str) -> bool {
-        let Some(showing) = self.showings.remove(&id) else { return false };
+        let Some(showing) = self.showings.get(&id) else { return false };
         drop(showing.sender.try_send(Err(problem.to_owned())));
+        self.drop_showing(id);
         true
+    }
+
+    /// Ends the showings of a decoder that is not there any more.
+    pub(super) fn end_showings_of(&mut self, node: NodeId) {
+        let shown = self.showings.iter().filter(|(_, showing)| showing.decoder == node);
+        let shown: Vec<JobId> = shown.map(|(&id, _)| id).collect();
+        for id in shown {
+            self.end_showing(id, "the worker that decoded it was lost: ask again");
+        }
+    }
+
+    /// Forgets a showing here and at its decoder.
+    fn drop_showing(&mut self, id: JobId) {
+        let Some(showing) = self.showings.remove(&id) else { return };
+        let fence = Some(Fence { job: id, epoch: Epoch(0) }.into());
+        self.tell(showing.decoder, Asked::Close(Close { fence }));
     }
 }

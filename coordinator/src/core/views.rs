@@ -7,6 +7,7 @@ use plan::{
     cluster::{Duty, Presence},
     placement::{Bottleneck, Verdict},
 };
+use proto::control::wire::Counters;
 use serde_json::{Map, Value, json};
 use types::{JobId, NodeId};
 
@@ -65,7 +66,7 @@ impl Core {
                 .filter(|_| !is_over)
                 .map(|rest| at(wait.unwrap_or(0.0) + rest)),
             pictures: film.pictures,
-            stage_timings: self.timings(),
+            stage_timings: film.timings.clone(),
         })
     }
 
@@ -92,7 +93,8 @@ impl Core {
             if let Some(speed) = member.speed {
                 more.insert("layer_seconds".to_owned(), json!(speed.layer_seconds));
             }
-            if let Some(problem) = &member.excluded {
+            let untimed = session.and_then(|session| session.problem.as_ref());
+            if let Some(problem) = member.excluded.as_ref().or(untimed) {
                 more.insert("problem".to_owned(), json!(problem));
             }
             Worker {
@@ -175,17 +177,23 @@ impl Core {
         })
     }
 
-    /// What every worker of the pipeline has done since its session began.
-    pub(crate) fn timings(&self) -> Vec<StageTiming> {
+    /// What every worker of the pipeline has done since its process began.
+    pub(crate) fn counters(&self) -> BTreeMap<NodeId, Counters> {
+        let counters = |(node, _)| Some((node, self.session(node)?.heartbeat.counters?));
+        self.cluster.pipeline().duties().filter_map(counters).collect()
+    }
+
+    /// The same since they had counted so much.
+    pub(crate) fn timings(&self, begun: &BTreeMap<NodeId, Counters>) -> Vec<StageTiming> {
+        let counted = self.counters();
         let timing = |(node, duty): (NodeId, &Duty)| {
-            let counters = self.session(node)?.heartbeat.counters.unwrap_or_default();
+            let (now, begun) = (counted.get(&node)?, begun.get(&node).copied().unwrap_or_default());
             Some(StageTiming {
                 stage: parts(duty).join(", "),
                 worker: node.to_string(),
-                compute_seconds: counters.compute_seconds,
-                transfer_seconds: 0.0,
-                wait_seconds: counters.wait_seconds,
-                sent_bytes: counters.sent_bytes,
+                compute_seconds: (now.compute_seconds - begun.compute_seconds).max(0.0),
+                wait_seconds: (now.wait_seconds - begun.wait_seconds).max(0.0),
+                sent_bytes: now.sent_bytes.saturating_sub(begun.sent_bytes),
             })
         };
         self.cluster.pipeline().duties().filter_map(timing).collect()

@@ -77,23 +77,27 @@ impl Drop for Dialler {
 impl Target {
     async fn dial(self) {
         let peer = self.peer;
-        let (mut failing_since, mut is_said, mut wait) = (None, false, WAIT_MIN);
+        let (mut failing_since, mut wait) = (None, WAIT_MIN);
         loop {
             let began = Instant::now();
             match self.round().await {
-                Ok(()) => (failing_since, is_said, wait) = (None, false, WAIT_MIN),
+                Ok(()) => (failing_since, wait) = (None, WAIT_MIN),
                 Err(problem) => {
                     tracing::debug!(%peer, %problem, "no connection");
                     let since = *failing_since.get_or_insert(began);
-                    if UNREACHABLE_AFTER <= since.elapsed() && !is_said {
-                        is_said = true;
+                    if UNREACHABLE_AFTER <= since.elapsed() {
+                        // It is said again after as long: who is told may forget.
+                        failing_since = None;
                         drop(self.notices.send(Notice::Unreachable { peer, problem }).await);
                     }
                 }
             }
             sleep(jittered(wait)).await;
             wait = (wait * 2).min(WAIT_MAX);
-            drop(self.hop.turn.lock().await);
+            if self.hop.is_carried() {
+                drop(self.hop.turn.lock().await);
+                failing_since = None;
+            }
         }
     }
 

@@ -173,15 +173,15 @@ impl Hop {
     }
 
     /// A connection to this life of the peer begins; the caller has the turn. A
-    /// later life begins anew: what was for the one before is dropped. Gives
-    /// whether it is another one.
+    /// later life begins anew: what was on its way to the one before is dropped. What
+    /// waits stays: it may have been meant for this one, and its fence tells what is
+    /// not. Gives whether it is another one.
     pub(crate) fn begin(&self, found: Incarnation) -> Result<bool, Outlived> {
         let mut state = self.lock();
         state.check(found)?;
         let is_another = state.incarnation.is_some_and(|known| known != found);
         if is_another {
             state.window = Window::default();
-            state.forget_waiting();
         }
         state.incarnation = Some(found);
         state.said = Said::default();

@@ -13,7 +13,7 @@
 //! - [`transport`]: what a connection is to a hop; gRPC is one.
 //! - [`tls`]: channels and listeners of a cluster.
 //!
-//! Invariants: a node is who its certificate says; a message of another
+//! Invariants: a node is who its certificate says; what was on its way to another
 //! incarnation never arrives; a peer that does not read stops its sender, and
 //! nobody else.
 

@@ -204,6 +204,7 @@ fn policy(jobs: u64) -> Policy {
         settle: Duration::from_secs(5),
         grace: Duration::from_secs(30),
         attempts_max: 3,
+        assignments_before: 0,
         decoding_max: 2,
         assumed_link: Link { bytes_per_second: 1.25e9, latency_seconds: 2e-4 },
     }

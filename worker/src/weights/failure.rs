@@ -152,8 +152,12 @@ impl Patience {
                 }
                 tracing::warn!(%problem, "weights arrived damaged");
             }
-            // It is there.
-            Setback::Busy => self.moved_at = now,
+            Setback::Busy => {
+                if STUCK_MAX <= now.saturating_duration_since(self.moved_at) {
+                    return Err(Failure::Away("it serves others".to_owned()));
+                }
+                tracing::info!("weights do not come, others are being served");
+            }
             Setback::Broken(problem) => {
                 if STUCK_MAX <= now.saturating_duration_since(self.moved_at) {
                     return Err(Failure::Away(problem));
@@ -185,9 +189,10 @@ mod tests {
         patience.handle_moved(begin + almost);
         assert_eq!(patience.handle_setback(begin + 2 * almost, broken()).unwrap(), WAIT_MIN);
         assert!(patience.handle_setback(begin + 2 * almost, Setback::Busy).is_ok());
-        assert!(patience.handle_setback(begin + 3 * almost, broken()).is_ok());
-        let given_up = patience.handle_setback(begin + 2 * almost + STUCK_MAX, broken());
+        let given_up = patience.handle_setback(begin + almost + STUCK_MAX, broken());
         assert!(given_up.unwrap_err().to_string().contains("300 seconds: it is away"));
+        let given_up = patience.handle_setback(begin + almost + STUCK_MAX, Setback::Busy);
+        assert!(given_up.unwrap_err().to_string().contains("it serves others"));
     }
 
     #[test]

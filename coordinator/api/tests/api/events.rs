@@ -31,7 +31,7 @@ async fn all_events_come_in_order_and_the_last_one_ends_them() {
         (number, what["type"].as_str().unwrap().to_owned(), data)
     };
     let timing = json!({
-        "stage": "layers 0..8", "worker": "a", "compute_seconds": 1.0, "transfer_seconds": 0.5,
+        "stage": "layers 0..8", "worker": "a", "compute_seconds": 1.0,
         "wait_seconds": 0.25, "sent_bytes": 9,
     });
     let stages = json!([{ "stage": "layers 0..8", "worker": "a" }]);
@@ -120,7 +120,6 @@ fn story(door: &Door, id: VideoId) {
         stage: stage.clone(),
         worker: worker.clone(),
         compute_seconds: 1.0,
-        transfer_seconds: 0.5,
         wait_seconds: 0.25,
         sent_bytes: 9,
     };

@@ -1,8 +1,9 @@
-//! A node that starts again is another one: nothing of the life before arrives.
+//! A node that starts again is another one: counts begin anew. What waited for it
+//! arrives, as it may have been meant for the life that is to come.
 
 use link::Way;
 use proto::{
-    data::{Kind, frame},
+    data::{Kind, Message, frame},
     generated::data::refusal::Reason,
 };
 use types::NodeId;
@@ -21,13 +22,14 @@ async fn another_life_of_the_one_that_dials_begins_anew() {
     assert!(!other.connected(&one).await);
     drop(one);
     other.broken().await;
-    send_old(&other, 1);
+    let waited = send_between(&other, 1);
 
     let mut one = cluster.start(Options { incarnation: 2, ..Options::node(1) }).await;
     one.dial(&other);
 
     assert!(other.connected(&one).await);
     assert!(!one.connected(&other).await);
+    assert!(one.receive(other.id).await == waited);
     exchange(&mut one, &mut other, &[4, 5]).await;
 }
 
@@ -40,7 +42,7 @@ async fn another_life_of_the_one_that_waits_begins_anew() {
     assert!(!one.connected(&other).await);
     drop(other);
     one.broken().await;
-    send_old(&one, 2);
+    let waited = send_between(&one, 2);
 
     let mut other = cluster.start(Options { incarnation: 2, ..Options::node(2) }).await;
     // More than the life before has sent, so that its counts would fit.
@@ -51,6 +53,7 @@ async fn another_life_of_the_one_that_waits_begins_anew() {
 
     assert!(one.connected(&other).await);
     expect(&mut one, other.id, &sizes).await;
+    assert!(other.receive(one.id).await == waited);
     exchange(&mut one, &mut other, &[4, 5]).await;
     assert_eq!(one.connections(&other), 2, "the first connection to the new life serves");
 }
@@ -74,9 +77,9 @@ async fn life_that_is_over_does_not_disturb_the_one_that_lives() {
     assert_eq!(alive.connections(&other), 1);
 }
 
-/// Sends to node `to` what its life before was meant to have.
-fn send_old(from: &Node, to: u128) {
-    let mut old = message(0, 1);
-    old.kind = Kind::Clean { chunk: 0 };
-    from.switchboard.send(NodeId(to), old).unwrap();
+/// Sends something to node `to` while it has no life.
+fn send_between(from: &Node, to: u128) -> Message {
+    let waiting = Message { kind: Kind::Clean { chunk: 0 }, ..message(0, 1) };
+    from.switchboard.send(NodeId(to), waiting.clone()).unwrap();
+    waiting
 }

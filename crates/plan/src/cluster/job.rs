@@ -234,7 +234,7 @@ impl Job {
 
     /// Begins another placement.
     pub(super) fn place(&mut self, id: JobId) -> Fence {
-        self.epoch.0 += 1;
+        self.epoch.0 = self.epoch.0.saturating_add(1);
         self.attempts += 1;
         self.made = 0;
         self.stages = Stages::Placing;

@@ -96,6 +96,9 @@ pub struct Policy {
     pub attempts_max: u32,
     /// Chunks of a job that may be at the decoder at once.
     pub decoding_max: u32,
+    /// The number of the last pipeline that a coordinator before this one can have
+    /// had: a worker tells pipelines by their numbers.
+    pub assignments_before: u64,
     /// The link assumed between two members until theirs is measured.
     pub assumed_link: Link,
 }
@@ -117,9 +120,9 @@ impl Cluster {
     /// Nobody is here.
     pub fn new(policy: Policy) -> Self {
         Self {
-            policy,
             members: members::Members::default(),
-            pipeline: Pipeline::default(),
+            pipeline: Pipeline::after(policy.assignments_before),
+            policy,
             jobs: BTreeMap::new(),
             placed: BTreeSet::new(),
             queue: queue::Queue::default(),

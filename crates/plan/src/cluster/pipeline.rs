@@ -30,7 +30,7 @@ use crate::placement::{Plan, Work};
 /// The members' duties, and how far they are with them.
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
-    /// Grows with every set of duties.
+    /// Grows with every set of duties, and with every life of the coordinator.
     assignment: u64,
     placed: Option<Placed>,
     /// What is to be placed when no job is open, or why nothing can be.
@@ -65,6 +65,11 @@ struct Changed {
 const SETTLES_MAX: u32 = 8;
 
 impl Pipeline {
+    /// Nothing is placed; numbers begin after this one.
+    pub(super) fn after(assignment: u64) -> Self {
+        Self { assignment, ..Self::default() }
+    }
+
     /// Its number.
     pub fn assignment(&self) -> u64 {
         self.assignment

@@ -129,6 +129,7 @@ fn policy() -> Policy {
         settle: SETTLE,
         grace: GRACE,
         attempts_max: 3,
+        assignments_before: 0,
         decoding_max: 2,
         assumed_link: Link { bytes_per_second: 1e9, latency_seconds: 0.0 },
     }

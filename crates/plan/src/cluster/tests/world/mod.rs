@@ -370,6 +370,7 @@ fn policy(setting: Setting) -> Policy {
         settle: Duration::from_millis(50),
         grace: Duration::from_millis(200),
         attempts_max: setting.attempts_max,
+        assignments_before: 0,
         ..super::policy()
     }
 }
