@@ -40,4 +40,16 @@ impl Interrupt {
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
+
+    /// Listens to nobody but [`Interrupt::ask`].
+    #[cfg(test)]
+    pub(crate) fn deaf() -> Self {
+        Self(Arc::default())
+    }
+
+    /// Asks to stop.
+    #[cfg(test)]
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

@@ -40,6 +40,7 @@ fn text(cluster: &Value) -> String {
     if let Some(seconds) = cluster["chunk_seconds"].as_f64() {
         lines.push(format!("a chunk takes {seconds:.3} s, as planned"));
     }
+    lines.extend(measured(cluster));
     if let Some(bottleneck) = cluster["bottleneck"].as_str() {
         lines.push(bottleneck.to_owned());
     }
@@ -53,6 +54,44 @@ fn text(cluster: &Value) -> String {
     lines.join("\n")
 }
 
+/// What chunks really take, once some were made.
+fn measured(cluster: &Value) -> Option<String> {
+    let seconds = cluster["seconds_per_chunk_measured"].as_f64()?;
+    let Some(percent) = cluster["prediction_error_percent"].as_f64() else {
+        return Some(format!("a chunk every {seconds:.3} s, as measured"));
+    };
+    let off = match percent.round() {
+        0.0 => "as predicted".to_owned(),
+        percent if percent < 0.0 => format!("predicted {:.0} % too low", -percent),
+        percent => format!("predicted {percent:.0} % too high"),
+    };
+    Some(format!("a chunk every {seconds:.3} s, as measured; {off}"))
+}
+
 fn shown(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_chunks_really_take_is_shown_beside_the_plan_once_it_is_known() {
+        let shown = |percent: f64| {
+            let cluster = json!({
+                "chunk_seconds": 2.0,
+                "seconds_per_chunk_measured": 2.5,
+                "prediction_error_percent": percent,
+            });
+            text(&cluster)
+        };
+
+        assert!(shown(-20.0).contains("2.500 s, as measured; predicted 20 % too low"));
+        assert!(shown(12.0).contains("predicted 12 % too high"));
+        assert!(shown(0.0).contains("measured; as predicted"));
+        assert!(!text(&json!({ "chunk_seconds": 2.0 })).contains("measured"));
+    }
 }

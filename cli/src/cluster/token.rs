@@ -34,8 +34,9 @@ fn create(
 ) -> Result<(), Failure> {
     let data = data.cloned().map_or_else(default_data, Ok)?;
     let authority = authority(&data)?;
+    let records = records(&data)?;
     block_on(async {
-        let store = Embedded::open(&data.join("state.redb")).await;
+        let store = Embedded::open(&records).await;
         let store = store.map_err(|error| {
             Failure::Input(format!("{error}; while `serve` runs, use its join.token"))
         })?;
@@ -44,6 +45,22 @@ fn create(
         store.close().await;
         terminal::result(&format!("{token}\n"))
     })
+}
+
+/// The file of a coordinator's records, which must be there: a new one would know
+/// nothing of the coordinator, and the coordinator nothing of it.
+fn records(data: &Path) -> Result<PathBuf, Failure> {
+    let records = data.join("state.redb");
+    if records.is_file() {
+        return Ok(records);
+    }
+    let token = data.join("join.token");
+    Err(Failure::Input(format!(
+        "{} is not there: a coordinator that keeps its records in etcd has no tokens but {}; use \
+         that one",
+        records.display(),
+        token.display()
+    )))
 }
 
 fn client(data: Option<&PathBuf>, name: &str, output: &Path) -> Result<(), Failure> {
@@ -68,4 +85,21 @@ fn authority(data: &Path) -> Result<Authority, Failure> {
     Authority::load(&data.join("ca")).map_err(|error| {
         Failure::Input(format!("{error}; give --data, the folder of a coordinator that ran once"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_refused_where_the_records_are_elsewhere_and_none_are_begun() {
+        let data = tempfile::tempdir().unwrap();
+        Authority::create(1_700_000_000).unwrap().store(&data.path().join("ca")).unwrap();
+
+        let failure = create(Some(&data.path().to_path_buf()), None, None).unwrap_err();
+
+        assert!(failure.line().contains("join.token"), "{failure}");
+        assert_eq!(failure.exit_code(), 2);
+        assert!(!data.path().join("state.redb").exists());
+    }
 }

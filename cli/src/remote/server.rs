@@ -13,11 +13,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// A server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     base: String,
     key: Option<String>,
     agent: Agent,
+}
+
+/// Why a server did not give what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It is away, starts, or has too much to do: ask again.
+    Passing(Failure),
+    /// It knows no such thing.
+    Unknown(Failure),
+    /// Asking again changes nothing.
+    Final(Failure),
 }
 
 impl Server {
@@ -52,13 +63,21 @@ impl Server {
         parse(self.get(path)?)
     }
 
-    /// Asks for something, and gives the answer's content as it comes.
+    /// Asks for something, and gives the answer's content as it comes. Nothing for as
+    /// long as `silence` is a failure of the reader.
     ///
     /// # Errors
     ///
-    /// As [`Server::json`].
-    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        Ok(self.get(path)?.into_body().into_reader())
+    /// [`Refusal`], which says whether to ask again.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        silence: Duration,
+    ) -> Result<impl Read + use<>, Refusal> {
+        let request = self.agent.get(self.url(path)).config();
+        let request = request.timeout_per_read(Some(silence)).build();
+        let answer = self.checked(request.header("authorization", self.authorization()).call())?;
+        Ok(answer.into_body().into_reader())
     }
 
     /// Sends JSON and gives the JSON answer.
@@ -67,7 +86,7 @@ impl Server {
     ///
     /// As [`Server::json`].
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = self.agent.post(self.url(path));
         let request = request.header("authorization", self.authorization());
         parse(self.checked(request.send_json(body))?)
     }
@@ -76,15 +95,20 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`Server::json`].
-    pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
-        let request = self.agent.delete(format!("{}{path}", self.base));
+    /// [`Refusal::Unknown`] if there is no such thing.
+    pub(crate) fn delete(&self, path: &str) -> Result<(), Refusal> {
+        let request = self.agent.delete(self.url(path));
         self.checked(request.header("authorization", self.authorization()).call())?;
         Ok(())
     }
 
-    fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
-        let request = self.agent.get(format!("{}{path}", self.base));
+    /// The whole URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn get(&self, path: &str) -> Result<Response<Body>, Refusal> {
+        let request = self.agent.get(self.url(path));
         self.checked(request.header("authorization", self.authorization()).call())
     }
 
@@ -95,12 +119,12 @@ impl Server {
     fn checked(
         &self,
         answer: Result<Response<Body>, ureq::Error>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Refusal> {
         let unreachable = |error: ureq::Error| {
-            Failure::Machine(format!(
+            Refusal::Passing(Failure::Machine(format!(
                 "cannot reach {}: {error}; is `filmloom serve` running there?",
                 self.base
-            ))
+            )))
         };
         let answer = answer.map_err(unreachable)?;
         let status = answer.status();
@@ -110,10 +134,23 @@ impl Server {
         let said = parse(answer).unwrap_or(Value::Null);
         let message = said["error"]["message"].as_str().unwrap_or("no reason was given");
         let message = format!("the server refuses ({}): {message}", status.as_u16());
-        Err(match status.is_client_error() {
+        let failure = match status.is_client_error() {
             true => Failure::Input(message),
             false => Failure::Machine(message),
+        };
+        Err(match status.as_u16() {
+            404 => Refusal::Unknown(failure),
+            408 | 429 | 500.. => Refusal::Passing(failure),
+            _ => Refusal::Final(failure),
         })
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (Refusal::Passing(failure) | Refusal::Unknown(failure) | Refusal::Final(failure)) =
+            refusal;
+        failure
     }
 }
 

@@ -28,10 +28,26 @@ const SIDE_MAX: u32 = 0x7fff_ffff;
 /// Name of the lock file.
 const LOCK_NAME: &str = ".filmloom-lock";
 
-/// Writes every picture to a file of its own.
-pub(crate) struct Folder {
+/// A folder that takes the pictures of one video as PNG files, each whole at once.
+///
+/// For pictures that are encoded already, such as those that a server sends; what
+/// [`create`](crate::create) gives for a folder writes through it too.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let outer = tempfile::tempdir()?;
+/// # let path = outer.path().join("pictures");
+/// let picture = video::Picture::new(2, 1, &[0; 6])?;
+/// let mut folder = video::PngFolder::create(&path)?;
+/// folder.push(&video::png(&picture)?)?;
+/// # assert!(path.join("000001.png").is_file());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropped without a picture, it leaves nothing behind.
+pub struct PngFolder {
     path: PathBuf,
-    options: Options,
     pictures: u64,
     bytes: u64,
     // Fields are dropped in this order: a folder with a lock file is not empty.
@@ -39,26 +55,39 @@ pub(crate) struct Folder {
     _made: MadeFolders,
 }
 
+/// Encodes every picture into a file of its own.
+pub(crate) struct Folder {
+    folder: PngFolder,
+    options: Options,
+}
+
 /// Folders made for a video, innermost first; removed again if nothing is put there.
 struct MadeFolders(Vec<PathBuf>);
 
-impl Folder {
+impl PngFolder {
     /// Opens a folder for a video, making it if need be.
-    pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, Error> {
-        let &Options { width, height, .. } = options;
-        let fits = [width, height].iter().all(|side| (1..=SIDE_MAX).contains(side));
-        options.check_size(Format::PngFolder, fits, "1 to 2147483647 pixels a side")?;
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if it cannot be made or written, [`Error::Busy`] if another
+    /// process writes a video there, [`Error::FolderInUse`] if it holds numbered pictures.
+    pub fn create(path: &Path) -> Result<Self, Error> {
         let open_error = |reason| Error::open(path, reason);
         let made = MadeFolders::missing(path);
         fs::create_dir_all(path).map_err(open_error)?;
         let lock = LockFile::open(path.join(LOCK_NAME)).map_err(open_error)?;
         check_empty(path)?;
-        let (path, options) = (path.into(), *options);
-        Ok(Self { path, options, pictures: 0, bytes: 0, _lock: lock, _made: made })
+        Ok(Self { path: path.into(), pictures: 0, bytes: 0, _lock: lock, _made: made })
     }
 
-    fn write(&self, png: &[u8]) -> io::Result<()> {
-        let name = format!("{:06}.png", self.pictures + 1);
+    /// Adds the picture that follows, the bytes of a PNG file.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; [`io::ErrorKind::AlreadyExists`] if somebody else
+    /// took the name. The pictures before it are whole.
+    pub fn push(&mut self, png: &[u8]) -> io::Result<()> {
+        let name = self.next_name();
         let path = self.path.join(&name);
         if path.symlink_metadata().is_ok() {
             let message = format!("something else has put a {name} there");
@@ -66,7 +95,30 @@ impl Folder {
         }
         let mut file = PartFile::open(&path)?;
         file.append(png)?;
-        file.publish()
+        file.publish()?;
+        self.pictures += 1;
+        self.bytes += png.len() as u64;
+        Ok(())
+    }
+
+    /// Name of the picture that follows: `000001.png` at first.
+    pub fn next_name(&self) -> String {
+        format!("{:06}.png", self.pictures + 1)
+    }
+
+    /// Pictures that are there.
+    pub fn pictures(&self) -> u64 {
+        self.pictures
+    }
+}
+
+impl Folder {
+    /// Opens a folder for a video of this size, making it if need be.
+    pub(crate) fn create(path: &Path, options: &Options) -> Result<Self, Error> {
+        let &Options { width, height, .. } = options;
+        let fits = [width, height].iter().all(|side| (1..=SIDE_MAX).contains(side));
+        options.check_size(Format::PngFolder, fits, "1 to 2147483647 pixels a side")?;
+        Ok(Self { folder: PngFolder::create(path)?, options: *options })
     }
 }
 
@@ -76,16 +128,13 @@ impl Output for Folder {
     }
 
     fn push(&mut self, picture: &Picture<'_>) -> Result<(), Failure> {
-        let png = png(picture)?;
-        self.write(&png)?;
-        self.pictures += 1;
-        self.bytes += png.len() as u64;
-        Ok(())
+        Ok(self.folder.push(&png(picture)?)?)
     }
 
     fn summary(&self) -> Summary {
-        let (pictures, bytes) = (self.pictures, self.bytes);
-        Summary { pictures, bytes, path: Some(self.path.clone()), kept_fragmented: None }
+        let PngFolder { path, pictures, bytes, .. } = &self.folder;
+        let path = Some(path.clone());
+        Summary { pictures: *pictures, bytes: *bytes, path, kept_fragmented: None }
     }
 }
 
@@ -185,6 +234,21 @@ mod tests {
         assert!(error.to_string().contains("000017.png"), "{error}");
         assert_eq!(folder.path().read_dir().unwrap().count(), 2);
     }
+
+    #[test]
+    fn folder_of_one_video_is_refused_to_another_and_is_gone_if_nothing_came() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("new/pictures");
+        let folder = PngFolder::create(&path).unwrap();
+
+        let second = PngFolder::create(&path).err().unwrap();
+
+        assert!(matches!(second, Error::Busy { .. }), "{second}");
+        assert_eq!((folder.next_name().as_str(), folder.pictures()), ("000001.png", 0));
+        drop(folder);
+        assert_eq!(outer.path().read_dir().unwrap().count(), 0);
+    }
+
     #[test]
     fn number_that_somebody_else_wrote_is_kept() {
         let folder = tempfile::tempdir().unwrap();

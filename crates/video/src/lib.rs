@@ -15,7 +15,8 @@
 //!
 //! The last line is [`Fragmented`], for live viewers; [`Fragmenter`] below it makes the
 //! same bytes without any writer. [`PartFile`] is how a file is made whole or not at all,
-//! for whoever writes anything else.
+//! for whoever writes anything else; [`PngFolder`] is the folder of pictures for whoever
+//! has them as PNG files already.
 //!
 //! # Invariants
 //!
@@ -50,7 +51,7 @@ mod yuv;
 mod test_support;
 
 pub use error::Error;
-pub use folder::png;
+pub use folder::{PngFolder, png};
 pub use format::Format;
 pub use mp4::{Fragment, Fragmented, Fragmenter, Position};
 pub use part_file::PartFile;
