@@ -1,7 +1,6 @@
 //! Records in a real etcd, which comes late, goes away and comes back.
 
 use std::{
-    fs,
     io::Write,
     net::TcpListener,
     process::{Command, Stdio},
@@ -12,19 +11,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::pool::{Pool, Process, filmloom, succeed};
+use crate::pool::{Pool, Process, alone};
 
 const PROMPT: &str = "a large red ball bounces over green hills";
 
 #[test]
 fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
     let Some(etcd) = Etcd::find() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let alone = folder.path().join("alone.mp4");
-    let mut command = filmloom();
-    command.args(["generate", PROMPT, "-s", "6", "--seed", "5", "-q", "--threads", "1", "-o"]);
-    succeed(command.arg(&alone));
-
     // The coordinator waits for its store.
     let late = etcd.clone();
     let starting = thread::spawn(move || {
@@ -52,7 +45,7 @@ fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
     });
     let _running = etcd.start();
 
-    assert!(pool.content(&id) == fs::read(&alone).unwrap());
+    assert!(pool.content(&id) == alone(PROMPT, 5, 6));
     let again = pool.wait("another video is taken", || {
         let body = serde_json::json!({ "prompt": PROMPT, "seconds": "0.5", "seed": 1 });
         ureq::post(format!("http://{}/v1/videos", pool.http)).send_json(body).ok()

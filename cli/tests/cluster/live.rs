@@ -37,7 +37,9 @@ fn video_is_made_whoever_reads_slowly_comes_late_or_vanishes_and_a_browser_plays
     let (slow_bytes, slow) = slow.end();
 
     let film = early.end().unwrap();
-    // A byte a second: it held on all the time.
+    // A byte a second: it held on all the time, and lost nothing by it. So short a film
+    // lies in the sockets' buffers meanwhile, so this cannot show that a viewer who is
+    // really behind holds nobody up: coordinator/api/tests/api/live.rs does, with 16 MiB.
     assert!(slow_bytes < 200, "{slow_bytes}");
     assert!(late.end().unwrap() == film && slow == film);
     assert_plays(&film, 96);

@@ -14,4 +14,5 @@ mod pictures;
 mod players;
 mod pool;
 mod viewer;
+mod ways;
 mod weights;

@@ -25,11 +25,21 @@ pub(crate) struct Pool {
     pub(crate) grpc: String,
     /// What HTTP clients show; set it if the coordinator asks for one.
     pub(crate) key: &'static str,
+    /// What the coordinator is always started with.
+    own: Vec<String>,
     started: usize,
 }
 
 /// A process that ends with its handle, and what it has said.
 pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -48,10 +58,20 @@ pub(crate) fn filmloom() -> Command {
 impl Pool {
     /// A coordinator without a worker.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_as(&["--no-worker"], arguments)
+    }
+
+    /// A coordinator whose process is a worker with one thread too.
+    pub(crate) fn start_computing(arguments: &[&str]) -> Self {
+        Self::start_as(&["--threads", "1"], arguments)
+    }
+
+    fn start_as(own: &[&str], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (http, grpc) = ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned());
+        let own = own.iter().map(|&argument| argument.to_owned()).collect();
         let (coordinator, workers, started, key) = (None, Vec::new(), 0, "none");
-        let mut pool = Self { folder, coordinator, workers, http, grpc, key, started };
+        let mut pool = Self { folder, coordinator, workers, http, grpc, key, own, started };
         pool.serve(arguments);
         pool
     }
@@ -59,8 +79,8 @@ impl Pool {
     /// Starts the coordinator, at the addresses that it had if it had any.
     pub(crate) fn serve(&mut self, arguments: &[&str]) {
         let mut serve = filmloom();
-        serve.args(["serve", "--no-worker", "--http", &self.http, "--grpc", &self.grpc]);
-        serve.arg("--data").arg(self.folder.path()).args(arguments);
+        serve.args(["serve", "--http", &self.http, "--grpc", &self.grpc]);
+        serve.arg("--data").arg(self.folder.path()).args(&self.own).args(arguments);
         let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap());
         let log = self.folder.path().join("coordinator.log");
@@ -78,8 +98,7 @@ impl Pool {
     /// Ends the coordinator in peace.
     pub(crate) fn stop_coordinator(&mut self) {
         let Some(mut coordinator) = self.coordinator.take() else { return };
-        let id = coordinator.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        coordinator.terminate();
         assert!(coordinator.0.wait().unwrap().success());
     }
 
@@ -125,13 +144,18 @@ impl Pool {
     /// Waits until a first chunk has gone through a pipeline of so many workers.
     pub(crate) fn wait_ready(&self, workers: usize) {
         self.wait(&format!("{workers} workers are ready"), || {
-            let cluster = self.json("/v1/cluster")?;
-            let workers_here = cluster["workers"].as_array()?;
+            let members = self.members();
             let busy = |worker: &&Value| worker["stages"].as_array().is_some_and(|s| !s.is_empty());
-            let is_whole = workers_here.iter().filter(busy).count() == workers;
+            let is_whole = members.iter().filter(busy).count() == workers;
             let is_ready = self.json("/readyz").is_some();
             (is_whole && is_ready).then_some(())
         });
+    }
+
+    /// The workers that are here; none if the coordinator does not answer.
+    pub(crate) fn members(&self) -> Vec<Value> {
+        let cluster = self.json("/v1/cluster").unwrap_or_default();
+        cluster["workers"].as_array().cloned().unwrap_or_default()
     }
 
     /// Waits for something, and gives it.
@@ -186,12 +210,12 @@ impl Pool {
         });
     }
 
-    /// What happened to a video that has ended, in words.
-    pub(crate) fn events(&self, id: &str) -> Vec<String> {
-        let answer = ureq::get(format!("http://{}/v1/videos/{id}/events", self.http)).call();
+    /// What happened to a video that has ended, since its coordinator began.
+    pub(crate) fn events(&self, id: &str) -> Vec<Value> {
+        let answer = self.get(&format!("/v1/videos/{id}/events")).call();
         let text = answer.unwrap().into_body().read_to_string().unwrap();
-        let names = text.lines().filter_map(|line| line.strip_prefix("event:"));
-        names.map(|name| name.trim().to_owned()).collect()
+        let events = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        events.map(|event| serde_json::from_str(event).unwrap()).collect()
     }
 
     /// The finished video's file.
@@ -235,6 +259,17 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     output
+}
+
+/// The file of a video that one process makes.
+pub(crate) fn alone(prompt: &str, seed: u64, seconds: u32) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("alone.mp4");
+    let (seed, seconds) = (seed.to_string(), seconds.to_string());
+    let mut command = filmloom();
+    command.args(["generate", prompt, "-s", &seconds, "--seed", &seed, "-q", "--threads", "1"]);
+    succeed(command.arg("-o").arg(&output));
+    fs::read(output).unwrap()
 }
 
 /// Files of a folder with their content.
