@@ -117,7 +117,8 @@ impl Service for Door {
     }
 
     async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal> {
-        let history = self.film(id, |film| film.history.subscribe()).await?;
+        let history = self.ask(move |core| core.follow(JobId(id.0))).await?;
+        let history = history.ok_or_else(|| unknown(id))?;
         // Numbers begin anew with the coordinator: one that is not there yet is of a
         // life before this one.
         let next = usize::try_from(after).unwrap_or(usize::MAX);

@@ -1,6 +1,6 @@
 //! Far more is asked for than can be made.
 
-use std::{collections::BTreeSet, sync::Barrier, thread};
+use std::{collections::BTreeSet, io::BufRead, sync::Barrier, thread};
 
 use serde_json::{Value, json};
 use ureq::{Agent, Body, http::Response};
@@ -52,6 +52,17 @@ fn ten_times_too_much_is_refused_with_an_estimate_and_forgotten() {
         assert!(peak_bytes < MEMORY_BYTES_MAX, "{peak_bytes} bytes");
     }
 
+    // Whoever waits hears that others wait no more.
+    let next = at_place(&pool, &accepted, 0);
+    let last = at_place(&pool, &accepted, 4);
+    let places = thread::scope(|scope| {
+        let told = scope.spawn(|| places(&pool, &last, 3));
+        assert!(pool.delete(&next));
+        told.join().unwrap()
+    });
+    assert_eq!(places, [4, 3]);
+    accepted.remove(&next);
+
     // What was refused does not come back.
     pool.stop_coordinator();
     pool.serve(&[]);
@@ -89,10 +100,31 @@ fn answer(answer: Response<Body>) -> Answer {
     Answer { status, retry_after, said: serde_json::from_str(&said).unwrap() }
 }
 
+/// The video at this place of the queue.
+fn at_place(pool: &Pool, ids: &BTreeSet<String>, place: u64) -> String {
+    let video = |id: &String| pool.json(&format!("/v1/videos/{id}")).unwrap();
+    ids.iter().find(|id| video(id)["queue_position"] == place).unwrap().clone()
+}
+
+/// Places of a video in the queue, as its events tell them until this one.
+fn places(pool: &Pool, id: &str, until: u64) -> Vec<u64> {
+    let mut places = Vec::new();
+    for line in pool.follow(id).lines() {
+        let line = line.unwrap();
+        let Some(event) = line.strip_prefix("data:") else { continue };
+        let event: Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["type"], "queued", "{event}");
+        places.push(event["position"].as_u64().unwrap());
+        if places.last() == Some(&until) {
+            break;
+        }
+    }
+    places
+}
+
 /// Seconds until the first of those that wait begins, as the queue says.
 fn wait_seconds(pool: &Pool, ids: &BTreeSet<String>) -> u64 {
-    let videos = ids.iter().map(|id| pool.json(&format!("/v1/videos/{id}")).unwrap());
-    let first = videos.into_iter().find(|video| video["queue_position"] == 0).unwrap();
+    let first = pool.json(&format!("/v1/videos/{}", at_place(pool, ids, 0))).unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     first["estimated_start_at"].as_u64().unwrap().saturating_sub(now)
 }

@@ -210,12 +210,18 @@ impl Pool {
         });
     }
 
+    /// Lines of a video's events, as they happen.
+    pub(crate) fn follow(&self, id: &str) -> impl BufRead + use<> {
+        let answer = self.get(&format!("/v1/videos/{id}/events")).call();
+        BufReader::new(answer.unwrap().into_body().into_reader())
+    }
+
     /// What happened to a video that has ended, since its coordinator began.
     pub(crate) fn events(&self, id: &str) -> Vec<Value> {
-        let answer = self.get(&format!("/v1/videos/{id}/events")).call();
-        let text = answer.unwrap().into_body().read_to_string().unwrap();
-        let events = text.lines().filter_map(|line| line.strip_prefix("data:"));
-        events.map(|event| serde_json::from_str(event).unwrap()).collect()
+        let lines = self.follow(id).lines().map(Result::unwrap);
+        let events = lines
+            .filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data:")?).unwrap()));
+        events.collect()
     }
 
     /// The finished video's file.

@@ -27,7 +27,7 @@ pub struct VideoEvent {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Happening {
-    /// It waits.
+    /// It waits, or its place has changed while someone followed it.
     Queued {
         /// Videos that begin before it.
         position: u32,

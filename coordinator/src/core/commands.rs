@@ -158,6 +158,7 @@ impl Core {
 
     /// A job is not what it was: those who watch are told, its record is written.
     fn changed(&mut self, id: JobId) {
+        self.places.handle_changed();
         if self.films.get(&id).is_some_and(|film| film.wish.is_probe) {
             return self.probe_changed(id);
         }

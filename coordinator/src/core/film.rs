@@ -59,6 +59,8 @@ pub(crate) struct Film {
     /// The chunk that the publisher is given next.
     next_chunk: u32,
     file: publisher::Film,
+    /// Videos ahead of it, as was told as an event.
+    pub(super) told_position: Option<u32>,
     /// The placement that was told as an event.
     pub(super) told_epoch: u64,
     /// Chunks that were told as events.
@@ -163,6 +165,7 @@ impl Wish {
             publisher: None,
             next_chunk: 0,
             file,
+            told_position: None,
             told_epoch: 0,
             told_chunks: 0,
             told_at: Duration::ZERO,
@@ -259,6 +262,11 @@ impl Film {
             Status::Completed => self.file.path.clone(),
             Status::Queued | Status::InProgress | Status::Failed => self.file.live.clone(),
         }
+    }
+
+    /// Whether someone follows its events.
+    pub(super) fn is_followed(&self) -> bool {
+        0 < self.history.receiver_count()
     }
 
     /// Something happened to it.

@@ -19,6 +19,7 @@ mod nodes;
 mod pace;
 mod videos;
 pub(crate) mod views;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,6 +141,7 @@ pub(crate) struct Core {
     showings: BTreeMap<JobId, videos::Showing>,
     survey: links::Survey,
     pace: pace::Pace,
+    places: waiting::Places,
     /// Bytes of finished videos that are kept, at most.
     videos_bytes_max: u64,
     /// Links that were measured.
@@ -176,6 +178,7 @@ impl Core {
             showings: BTreeMap::new(),
             survey: links::Survey::default(),
             pace: pace::Pace::default(),
+            places: waiting::Places::default(),
             videos_bytes_max,
             links: BTreeMap::new(),
         }
@@ -185,7 +188,8 @@ impl Core {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         loop {
             self.execute();
-            let due = [self.cluster.poll_timeout(), self.survey.due()].into_iter().flatten().min();
+            let due = [self.cluster.poll_timeout(), self.survey.due(), self.places.due()];
+            let due = due.into_iter().flatten().min();
             let due = due.map(|due| due.saturating_sub(self.now()));
             let timeout = tokio::time::sleep(due.unwrap_or(Duration::from_secs(3600)));
             tokio::select! {
@@ -197,6 +201,7 @@ impl Core {
                     let now = self.now();
                     self.cluster.handle_timeout(now);
                     self.survey_timeout();
+                    self.places_timeout();
                 }
             }
         }

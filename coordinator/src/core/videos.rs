@@ -78,10 +78,9 @@ impl Core {
         }
         let gone = || Refusal::Internal { detail: "the video vanished".to_owned() };
         let video = self.video(job).ok_or_else(gone)?;
-        if let (Some(film), Some(position)) = (self.films.get(&job), video.queue_position) {
-            let estimated_start_at = video.estimated_start_at;
-            film.happen(Happening::Queued { position, estimated_start_at });
-        }
+        // One that begins at once was first in the queue.
+        let position = video.queue_position.unwrap_or(0);
+        self.tell_place(job, position, video.estimated_start_at);
         Ok(video)
     }
 

@@ -13,6 +13,7 @@ use plan::placement::{Link, Speed};
 use tempfile::TempDir;
 
 use crate::{
+    cable::Cable,
     hop::NODES,
     member::{Acknowledged, COMMAND},
 };
@@ -47,16 +48,21 @@ struct Member {
 }
 
 impl Crew {
-    /// Starts all members, with a hop between the halves.
-    pub(crate) fn start(layers: usize) -> Self {
+    /// Starts all members, with a hop between the halves: over a cable, if there is one,
+    /// or over loopback.
+    pub(crate) fn start(layers: usize, cable: Option<&Cable>) -> Self {
         let identities = tempfile::tempdir().unwrap();
         store_identities(identities.path());
         let folder = |at: usize| identities.path().join(at.to_string()).display().to_string();
         let range = |first: usize, end: usize| format!("{first}..{end}");
         let half = layers / 2;
-        let (mut last, address) = Member::start(1, &["last", &range(half, layers), &folder(LAST)]);
-        let (lead, _) = Member::start(0, &["lead", &range(0, half), &folder(LEAD), &address]);
-        let solo = |core| Member::start(core, &["solo", &range(0, layers)]).0;
+        let end = |at: usize| cable.map_or(&[][..], |cable| cable.prefix(at));
+        let host = cable.map_or("127.0.0.1", |cable| cable.address(LAST));
+        let last = ["last", &range(half, layers), &folder(LAST), host];
+        let (mut last, address) = Member::start(end(LAST), 1, &last);
+        let lead = ["lead", &range(0, half), &folder(LEAD), &address];
+        let (lead, _) = Member::start(end(LEAD), 0, &lead);
+        let solo = |core| Member::start(&[], core, &["solo", &range(0, layers)]).0;
         last.ask("link");
         Self { members: [lead, last, solo(0), solo(1)], _identities: identities }
     }
@@ -120,10 +126,13 @@ impl Crew {
 }
 
 impl Member {
-    /// Starts a process on a core; gives what it says first, too.
-    fn start(core: usize, arguments: &[&str]) -> (Self, String) {
-        let mut process = Command::new("taskset")
-            .args(["-c", &core.to_string()])
+    /// Starts a process on a core; gives what it says first, too. `place` goes before
+    /// its command.
+    fn start(place: &[&str], core: usize, arguments: &[&str]) -> (Self, String) {
+        let core = core.to_string();
+        let command = [place, &["taskset", "-c", &core]].concat();
+        let mut process = Command::new(command[0])
+            .args(&command[1..])
             .arg(current_exe().unwrap())
             .arg(COMMAND)
             .args(arguments)

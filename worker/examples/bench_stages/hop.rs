@@ -59,9 +59,9 @@ pub(crate) fn meet(
     (Peer { switchboard, node: other }, identity)
 }
 
-/// Accepts connections on loopback; gives where.
-pub(crate) async fn listen(peer: &Peer, identity: &Identity) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Accepts connections at this host's address; gives where.
+pub(crate) async fn listen(host: &str, peer: &Peer, identity: &Identity) -> String {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let config = identity::server_config(identity, Arc::new(DefaultTimeProvider));
     let incoming = tls::incoming(listener, Arc::new(config));

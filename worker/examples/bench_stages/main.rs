@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --release -p filmloom-worker --example bench_stages -- [--rounds N] [--chunks N]
+//! sudo target/release/examples/bench_stages --mbit 1000 --mbit 100 --mbit 10
 //!
 //!  a  one process on one core, one job              the baseline, on each core in turn
 //!  b  two stages, one job, without look-ahead       the cost of the hops
@@ -30,11 +31,16 @@
 //! beside; its error is negative where it promises too much. `busy` is the share of
 //! the time in which the stages' devices compute.
 //!
+//! With `--mbit`, each half stands in a network namespace of its own, and everything is
+//! measured once over a cable of each of these speeds. The last lines of a table say
+//! whether the planner would pool the cores, and whether that is right.
+//!
 //! Every arm makes the same films, and the run fails if their bits differ. It needs
-//! `taskset` and cores 0 and 1.
+//! `taskset` and cores 0 and 1; cables need root and `iproute2`.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it is a measurement")]
 
+mod cable;
 mod crew;
 mod hop;
 mod member;
@@ -45,17 +51,21 @@ use std::{collections::BTreeMap, env::args, process::ExitCode, thread::sleep, ti
 
 use checkpoint::{Checkpoint, Ema, Source};
 
+use cable::Cable;
 use crew::{Crew, LEAD, Made, SOLO_0, SOLO_1};
 use member::Acknowledged;
 use report::{Measured, Report};
 use theory::Theory;
+use types::Model;
 
-const USAGE: &str = "usage: bench_stages [--rounds 1..=100] [--chunks 1..=100]";
+const USAGE: &str =
+    "usage: bench_stages [--rounds 1..=100] [--chunks 1..=100] [--mbit 1..=10000]...";
 
 /// Chunks after which every window is full, and one more.
 const FILL_CHUNKS: u32 = 8;
-/// Longer than a commit run: nothing of an arm is left when the next one begins.
-const SETTLE: Duration = Duration::from_millis(150);
+/// Longer than a commit run, and its hop at 10 Mbit/s: nothing of an arm is left when
+/// the next one begins.
+const SETTLE: Duration = Duration::from_millis(600);
 
 /// Jobs, by number: the first two are one film, acknowledged in two ways.
 const PLAIN: u32 = 1;
@@ -90,36 +100,75 @@ fn main() -> ExitCode {
         member::run(&given[1..]);
         return ExitCode::SUCCESS;
     }
-    let Some([rounds, chunks]) = options(&given) else {
+    let Some(options) = Options::of(&given) else {
         println!("{USAGE}");
         return ExitCode::FAILURE;
     };
+    if let Err(problem) = run(&options) {
+        println!("{problem}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(options: &Options) -> Result<(), String> {
     let model = open().model().unwrap();
-    let mut crew = Crew::start(model.transformer.as_ref().unwrap().layers);
+    let cable = (!options.megabits.is_empty()).then(Cable::lay).transpose()?;
+    let mut crew = Crew::start(model.transformer.as_ref().unwrap().layers, cable.as_ref());
     let mut digests = Digests::new();
     fill(&mut crew, &mut digests);
-    let (mut theory, mut report) = (Theory::new(&model), Report::default());
+    let Some(cable) = &cable else {
+        println!("over loopback");
+        series(&model, &mut crew, options, &mut digests);
+        return Ok(());
+    };
+    for &megabits in &options.megabits {
+        cable.shape(megabits)?;
+        println!("over {megabits} Mbit/s");
+        series(&model, &mut crew, options, &mut digests);
+    }
+    Ok(())
+}
+
+/// All rounds over one link.
+fn series(model: &Model, crew: &mut Crew, options: &Options, digests: &mut Digests) {
+    let &Options { rounds, chunks, .. } = options;
+    let (mut theory, mut report) = (Theory::new(model), Report::default());
     for round in 0..rounds as usize {
         theory.add(crew.speeds(), crew.links());
         for turn in 0..ARMS.len() {
             let arm = (round + turn) % ARMS.len();
-            report.add(arm, measure(&mut crew, &ARMS[arm], chunks, &mut digests));
+            report.add(arm, measure(crew, &ARMS[arm], chunks, digests));
         }
     }
     println!("{rounds} rounds of {chunks} chunks, load average at the end: {}", load());
     report.print(&theory);
-    ExitCode::SUCCESS
+    println!();
 }
 
-/// Rounds, and chunks of a round.
-fn options(given: &[String]) -> Option<[u32; 2]> {
-    let mut options = [5, 4];
-    for pair in given.chunks(2) {
-        let [name, value] = pair else { return None };
-        let place = ["--rounds", "--chunks"].iter().position(|known| known == name)?;
-        options[place] = value.parse().ok().filter(|value| (1..=100).contains(value))?;
+/// What a run is to do.
+struct Options {
+    rounds: u32,
+    chunks: u32,
+    /// Speeds of cables; none, over loopback.
+    megabits: Vec<u32>,
+}
+
+impl Options {
+    fn of(given: &[String]) -> Option<Self> {
+        let mut options = Self { rounds: 5, chunks: 4, megabits: Vec::new() };
+        for pair in given.chunks(2) {
+            let [name, value] = pair else { return None };
+            let value: u32 = value.parse().ok().filter(|&value| 0 < value)?;
+            match (name.as_str(), value) {
+                ("--rounds", ..=100) => options.rounds = value,
+                ("--chunks", ..=100) => options.chunks = value,
+                ("--mbit", ..=10_000) => options.megabits.push(value),
+                _ => return None,
+            }
+        }
+        Some(options)
     }
-    Some(options)
 }
 
 /// The embedded model.

@@ -167,23 +167,21 @@ impl Member {
     async fn start(arguments: &[String]) -> Self {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let (sender, arrivals) = mpsc::channel(1);
-        let (layers, peer) = match arguments[..] {
-            ["solo", layers] => (layers, None),
+        let (layers, peer, address) = match arguments[..] {
+            ["solo", layers] => (layers, None, String::new()),
             ["lead", layers, folder, last] => {
                 let way = Way::Dial(vec![last.to_owned()]);
-                (layers, Some(meet(folder, NODES, way, sender)))
+                let (peer, _) = meet(folder, NODES, way, sender);
+                (layers, Some(peer), String::new())
             }
-            ["last", layers, folder] => {
+            ["last", layers, folder, host] => {
                 let [lead, last] = NODES;
-                (layers, Some(meet(folder, [last, lead], Way::Accept, sender)))
+                let (peer, identity) = meet(folder, [last, lead], Way::Accept, sender);
+                let address = listen(host, &peer, &identity).await;
+                (layers, Some(peer), address)
             }
             _ => panic!("{arguments:?}"),
         };
-        let address = match &peer {
-            Some((peer, identity)) if peer.node == NODES[0] => listen(peer, identity).await,
-            _ => String::new(),
-        };
-        let peer = peer.map(|(peer, _)| peer);
         let (first, end) = layers.split_once("..").unwrap();
         let layers: Range<usize> = first.parse().unwrap()..end.parse().unwrap();
         let member = Self::load(layers, peer, arrivals).await;

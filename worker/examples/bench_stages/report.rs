@@ -42,6 +42,17 @@ impl Report {
         (0..ARMS.len()).for_each(|arm| self.print_arm(arm, predicted[arm]));
         println!();
         self.print_claims(predicted);
+        self.print_verdict(theory, 1, AHEAD);
+        self.print_verdict(theory, 2, TWO_JOBS);
+    }
+
+    /// Whether the planner would pool the cores, and whether the pool is faster.
+    fn print_verdict(&self, theory: &Theory, jobs: u32, arm: usize) {
+        let (pools, times) = (theory.pools(jobs), 1.0 / self.to_baseline(arm));
+        let plan = if pools { "pool" } else { "use one node" };
+        let is_right = if pools == (1.0 < times) { "right" } else { "wrong" };
+        let what = format!("jobs at once: {jobs}; the pool is as fast as one node times");
+        println!("{what:52} {:>8}, planned: {plan}, which is {is_right}", format!("{times:.3}"));
     }
 
     fn print_claims(&self, predicted: [f64; ARMS.len()]) {

@@ -7,7 +7,7 @@ use plan::{
     memory::{Engine, Layout, Size},
     placement::{
         Classes, JobShape, Limits, Link, Links, Objective, Placement, Prediction, Request, Speed,
-        Stage, Wire, Work, Worker, predict,
+        Stage, Verdict, Wire, Work, Worker, plan, predict,
     },
 };
 use types::Model;
@@ -92,15 +92,23 @@ impl Theory {
         };
         // Neither decoding nor text takes any time, wherever it stands.
         let placement = Placement { stages, decoder: cores[0], text: cores[0] };
+        predict(&self.request(jobs), &placement).unwrap()
+    }
+
+    /// Whether the planner would pool the cores for so many jobs.
+    pub(crate) fn pools(&self, jobs: u32) -> bool {
+        plan(&self.request(jobs)).unwrap().explanation.verdict != Verdict::UseOneNode
+    }
+
+    fn request(&self, jobs: u32) -> Request {
         let jobs = NonZeroU32::new(jobs).unwrap();
-        let request = Request {
+        Request {
             work: self.work,
             workers: vec![self.worker(0), self.worker(1)],
             links: Links::from_fn(2, |from, _| Some(self.link(from))),
             objective: Objective::Throughput { jobs },
             classes: Classes::One,
-        };
-        predict(&request, &placement).unwrap()
+        }
     }
 
     fn worker(&self, core: usize) -> Worker {

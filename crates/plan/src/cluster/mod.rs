@@ -197,6 +197,11 @@ impl Cluster {
         self.queue.position(job)
     }
 
+    /// Jobs that wait, in the order of their [positions](Self::position).
+    pub fn queue(&self) -> impl Iterator<Item = JobId> {
+        self.queue.in_order()
+    }
+
     /// Jobs that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()

@@ -119,6 +119,11 @@ impl Queue {
         ahead.map(|place| place.ticket.job)
     }
 
+    /// All jobs, the next one first, as if no user had more open than another.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = JobId> {
+        self.places.iter().map(|place| place.ticket.job)
+    }
+
     pub(super) fn position(&self, job: JobId) -> Option<usize> {
         self.by_job.contains_key(&job).then(|| self.ahead(job).count())
     }
