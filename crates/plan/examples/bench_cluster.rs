@@ -203,6 +203,7 @@ fn policy(jobs: u64) -> Policy {
         queue_max: usize::try_from(jobs).unwrap_or(usize::MAX),
         settle: Duration::from_secs(5),
         grace: Duration::from_secs(30),
+        patience: Duration::from_secs(120),
         attempts_max: 3,
         assignments_before: 0,
         decoding_max: 2,

@@ -13,6 +13,7 @@ impl Cluster {
         self.plan(now);
         self.admit();
         self.decode();
+        self.mark(now);
     }
 
     fn plan(&mut self, now: Duration) {

@@ -116,6 +116,17 @@ struct Decoding {
     back: u32,
 }
 
+/// How far a job is: two that differ have something between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    epoch: Epoch,
+    stages: std::mem::Discriminant<Stages>,
+    /// Members that are waited for.
+    waiting: usize,
+    made: u32,
+    decoding: Decoding,
+}
+
 impl Stages {
     /// Whether a stage may hold something of the job, or is about to.
     pub fn is_open(&self) -> bool {
@@ -178,6 +189,21 @@ impl Job {
     /// What a message about its placement carries.
     pub(super) fn fence(&self, id: JobId) -> Fence {
         Fence { job: id, epoch: self.epoch }
+    }
+
+    /// How far it is.
+    pub(super) fn mark(&self) -> Mark {
+        let waiting = match &self.stages {
+            Stages::Opening { waiting } | Stages::Closing { waiting } => waiting.len(),
+            Stages::Idle | Stages::Placing | Stages::Encoding | Stages::Running => 0,
+        };
+        Mark {
+            epoch: self.epoch,
+            stages: std::mem::discriminant(&self.stages),
+            waiting,
+            made: self.made,
+            decoding: self.decoding,
+        }
     }
 
     pub(super) fn is_complete(&self) -> bool {

@@ -56,8 +56,10 @@ pub struct Member {
     pub presence: Presence,
     /// What it was measured to take, in this life.
     pub speed: Option<Speed>,
-    /// Why nothing is given to it until it opens another session.
+    /// Why nothing is given to it: until it opens another session, or in this life.
     pub excluded: Option<String>,
+    /// Whether it is left out for the rest of its life.
+    is_stuck: bool,
     /// Whether it is about to leave: nothing more is given to it.
     pub is_draining: bool,
     /// Whether it may hold what no duty of it asks for.
@@ -140,7 +142,8 @@ impl Members {
         if let Some(member) = self.members.get_mut(&node) {
             if member.boot == boot && member.presence != Presence::Gone {
                 // What it was told may not have reached it.
-                (member.offer, member.excluded, member.may_hold) = (offer, None, true);
+                (member.offer, member.may_hold) = (offer, true);
+                member.excluded = member.excluded.take().filter(|_| member.is_stuck);
                 let incarnation = member.incarnation;
                 self.set_presence(node, Presence::Here);
                 return Ok(Entered { incarnation, is_same_life: true });
@@ -223,6 +226,13 @@ impl Members {
         }
     }
 
+    /// Leaves a member out for the rest of its life.
+    pub(super) fn stick(&mut self, node: NodeId, problem: String) {
+        if let Some(member) = self.members.get_mut(&node) {
+            (member.excluded, member.is_stuck) = (Some(problem), true);
+        }
+    }
+
     /// Gives whether that is news.
     pub(super) fn drain(&mut self, node: NodeId) -> bool {
         let member = self.members.get_mut(&node);
@@ -268,6 +278,7 @@ impl Members {
             presence: Presence::Here,
             speed: None,
             excluded: None,
+            is_stuck: false,
             is_draining: false,
             may_hold: lived_on,
             boot,

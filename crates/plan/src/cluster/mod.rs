@@ -47,6 +47,8 @@
 //!   pipeline, not by the jobs that wait; but for one that plans, which comes at most
 //!   once in the time that members take to settle (`bench_cluster` measures both).
 //!
+//! - No job waits for ever for a member that is here (`stalls`).
+//!
 //! Limits: `queue_max` jobs wait, and those that are made again. Commands are to be
 //! drained after every event. Jobs that ended, and members that are gone, are listed
 //! until they are forgotten.
@@ -62,6 +64,7 @@ pub mod members;
 pub mod pipeline;
 mod planned;
 pub mod queue;
+mod stalls;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -92,6 +95,8 @@ pub struct Policy {
     pub settle: Duration,
     /// How long a lost member may take to come back.
     pub grace: Duration,
+    /// How long nothing may happen to a placed job, at least.
+    pub patience: Duration,
     /// Placements of a job, before it counts as the cause of its failures.
     pub attempts_max: u32,
     /// Chunks of a job that may be at the decoder at once.
@@ -114,6 +119,7 @@ pub struct Cluster {
     placed: BTreeSet<JobId>,
     queue: queue::Queue,
     commands: VecDeque<Command>,
+    stalls: stalls::Stalls,
 }
 
 impl Cluster {
@@ -127,6 +133,7 @@ impl Cluster {
             placed: BTreeSet::new(),
             queue: queue::Queue::default(),
             commands: VecDeque::new(),
+            stalls: stalls::Stalls::default(),
         }
     }
 
@@ -157,6 +164,7 @@ impl Cluster {
         for node in self.members.end_lost(now, self.policy.grace) {
             self.lose(now, node);
         }
+        self.end_stalls(now);
         self.advance(now);
     }
 
@@ -169,7 +177,7 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let lost = self.members.next_end(self.policy.grace);
         let plan = self.pipeline.due(self.policy.settle);
-        [lost, plan].into_iter().flatten().min()
+        [lost, plan, self.next_stall()].into_iter().flatten().min()
     }
 
     /// What it is run with.

@@ -5,6 +5,7 @@ mod members;
 mod pipelines;
 mod restarts;
 mod simulated;
+mod stalls;
 mod world;
 
 use std::num::NonZeroU32;
@@ -120,6 +121,8 @@ impl Hand {
 
 const SETTLE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
+/// More than ten times what the plan of any scenario says.
+const PATIENCE: Duration = Duration::from_secs(1_000);
 
 fn policy() -> Policy {
     Policy {
@@ -128,6 +131,7 @@ fn policy() -> Policy {
         queue_max: 4,
         settle: SETTLE,
         grace: GRACE,
+        patience: PATIENCE,
         attempts_max: 3,
         assignments_before: 0,
         decoding_max: 2,

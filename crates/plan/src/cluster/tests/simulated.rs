@@ -33,6 +33,7 @@ fn nothing_is_made_twice_where_nothing_breaks() {
         session: 0,
         crash: 0,
         stage: 0,
+        hang: 0,
         drain: 0,
         coordinator: 0,
         load: 0,
@@ -71,6 +72,7 @@ const STORM: Setting = Setting {
         session: 40,
         crash: 20,
         stage: 20,
+        hang: 3,
         drain: 5,
         coordinator: 5,
         load: 100,
@@ -82,18 +84,21 @@ const STORM: Setting = Setting {
 /// Every fault is often, seldom or absent.
 fn settings() -> impl Strategy<Value = Setting> {
     let rate = |often: u64| prop::sample::select(vec![0, often / 4, often]);
-    let faults = (rate(80), rate(40), rate(40), rate(20), rate(10), rate(200), rate(80), rate(400));
-    let faults =
-        faults.prop_map(|(session, crash, stage, drain, coordinator, load, job, cancel)| Faults {
+    let failures = (rate(40), rate(40), rate(6));
+    let faults = (rate(80), failures, rate(20), rate(10), rate(200), rate(80), rate(400));
+    let faults = faults.prop_map(
+        |(session, (crash, stage, hang), drain, coordinator, load, job, cancel)| Faults {
             session,
             crash,
             stage,
+            hang,
             drain,
             coordinator,
             load,
             job,
             cancel,
-        });
+        },
+    );
     (any::<u64>(), 4..7_u32, 1..25_u32, any::<bool>(), faults).prop_map(
         |(seed, workers, jobs, is_roomy, faults)| {
             let attempts_max = 3;

@@ -38,7 +38,9 @@ impl World {
     pub(super) fn holders(&self, fence: Fence) -> Vec<NodeId> {
         let holds = |(&node, fake): (&NodeId, &Fake)| {
             let is_known = self.cluster.members.get(node).is_some_and(|member| {
-                member.boot() == fake.boot && member.presence != Presence::Gone
+                member.boot() == fake.boot
+                    && member.presence != Presence::Gone
+                    && !(fake.is_hung && member.excluded.is_some())
             });
             let is_excused = self.excused.contains(&(node, fence));
             (is_known && !is_excused && fake.held().contains(&fence)).then_some(node)

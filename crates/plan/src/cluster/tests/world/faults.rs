@@ -10,6 +10,8 @@ pub(in super::super) struct Faults {
     pub(in super::super) session: u64,
     pub(in super::super) crash: u64,
     pub(in super::super) stage: u64,
+    /// A device that does nothing any more; its session stays.
+    pub(in super::super) hang: u64,
     pub(in super::super) drain: u64,
     pub(in super::super) coordinator: u64,
     /// In a thousand loads.
@@ -26,6 +28,10 @@ const LASTING: NodeId = NodeId(4);
 impl World {
     pub(super) fn fault(&mut self) {
         if !self.is_stormy() {
+            let hung = self.workers.iter().filter(|(_, fake)| fake.is_hung);
+            for node in hung.map(|(&node, _)| node).collect::<Vec<_>>() {
+                self.crash(node);
+            }
             let lasting = self.workers.range(..LASTING).map(|(&node, _)| node);
             for node in lasting.collect::<Vec<_>>() {
                 self.after(0..50, Event::Start(node));
@@ -34,7 +40,7 @@ impl World {
         }
         self.after(10..11, Event::Fault);
         let node = NodeId(self.random.below(self.setting.workers.into()).into());
-        let Faults { session, crash, stage, drain, coordinator, .. } = self.setting.faults;
+        let Faults { session, crash, stage, hang, drain, coordinator, .. } = self.setting.faults;
         if self.random.hits(session) {
             self.break_session(node, 1..500);
         }
@@ -43,6 +49,11 @@ impl World {
         }
         if self.random.hits(stage) {
             self.fail_stage(node);
+        }
+        if self.random.hits(hang)
+            && let Some(fake) = self.workers.get_mut(&node)
+        {
+            fake.is_hung = true;
         }
         if self.random.hits(drain) {
             self.cluster.drain(self.now, node);

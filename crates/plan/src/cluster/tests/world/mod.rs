@@ -369,6 +369,7 @@ fn policy(setting: Setting) -> Policy {
         queue_max: 100,
         settle: Duration::from_millis(50),
         grace: Duration::from_millis(200),
+        patience: Duration::from_millis(600),
         attempts_max: setting.attempts_max,
         assignments_before: 0,
         ..super::policy()

@@ -8,6 +8,8 @@ use super::*;
 pub(super) struct Fake {
     pub(super) boot: Boot,
     pub(super) is_alive: bool,
+    /// Whether its device does nothing any more.
+    pub(super) is_hung: bool,
     pub(super) session: Option<u64>,
     pub(super) assignment: u64,
     /// Whether it holds what it was assigned.
@@ -49,7 +51,7 @@ impl World {
     pub(super) fn done(&mut self, node: NodeId, session: u64, command: Command) {
         let fails = self.is_stormy() && self.random.hits(self.setting.faults.load);
         let Some(fake) = self.workers.get_mut(&node) else { return };
-        if fake.session != Some(session) {
+        if fake.session != Some(session) || fake.is_hung {
             return;
         }
         let answer = match command {
@@ -109,7 +111,7 @@ impl World {
             return self.fail_job(node, fence);
         }
         let holds =
-            |fake: &Fake| fake.is_alive && fake.stages.get(&fence.job) == Some(&fence.epoch);
+            |fake: &Fake| !fake.is_hung && fake.stages.get(&fence.job) == Some(&fence.epoch);
         let stages = self.cluster.pipeline().stages();
         let is_whole = stages.iter().all(|stage| self.workers.get(stage).is_some_and(holds));
         if !is_whole || self.workers[&node].session.is_none() {
@@ -147,6 +149,7 @@ impl Fake {
         Self {
             boot,
             is_alive: true,
+            is_hung: false,
             session: None,
             assignment: 0,
             is_ready: false,

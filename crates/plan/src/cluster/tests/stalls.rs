@@ -1,0 +1,105 @@
+//! A member is here and does not do its part.
+
+use super::*;
+
+#[test]
+fn who_does_not_close_a_job_is_left_out_and_the_job_ends() {
+    let mut hand = three();
+    hand.create(JOB, 3);
+    let fence = hand.run(JOB);
+    hand.cluster.handle_cancelled(hand.now, JOB);
+    hand.closed(A, fence);
+    hand.closed(C, fence);
+
+    hand.wait(PATIENCE - Duration::from_secs(1));
+    assert_eq!(hand.job(JOB).outcome(), None);
+    hand.wait(Duration::from_secs(1));
+
+    assert_eq!(hand.job(JOB).outcome(), Some(&Outcome::Cancelled));
+    assert_eq!(stuck(&hand), [B]);
+}
+
+#[test]
+fn running_job_that_nothing_happens_to_is_made_again_by_those_that_answer() {
+    let mut hand = three();
+    hand.create(JOB, 3);
+    let fence = hand.run(JOB);
+    hand.commit(fence, 0);
+    hand.wait(PATIENCE);
+
+    hand.told();
+    assert!(stuck(&hand).is_empty(), "nobody knows yet who it is");
+    hand.closed(A, fence);
+    hand.closed(C, fence);
+    hand.wait(PATIENCE);
+
+    assert_eq!(stuck(&hand), [B]);
+    hand.enter(OTHER_B, holder(2..4));
+    hand.settle();
+    assert_eq!(hand.cluster.pipeline().stages(), [A, OTHER_B]);
+    assert!(fence.epoch < hand.run(JOB).epoch);
+}
+
+#[test]
+fn decoder_that_gives_no_pictures_is_left_out() {
+    let mut hand = three();
+    hand.create(JOB, 1);
+    let fence = hand.run(JOB);
+    hand.commit(fence, 0);
+    hand.closed(A, fence);
+    hand.closed(B, fence);
+
+    hand.wait(PATIENCE);
+
+    assert_eq!(stuck(&hand), [C]);
+    assert_eq!(hand.job(JOB).outcome(), None, "another one may decode it");
+}
+
+#[test]
+fn whoever_makes_chunks_is_not_stuck() {
+    let mut hand = three();
+    hand.create(JOB, 4);
+    let fence = hand.run(JOB);
+    for chunk in 0..3 {
+        hand.wait(PATIENCE - Duration::from_secs(1));
+        hand.commit(fence, chunk);
+    }
+
+    assert_eq!(hand.job(JOB).stages, Stages::Running);
+}
+
+#[test]
+fn job_waits_for_the_state_store_as_long_as_it_takes() {
+    let mut hand = three();
+    hand.create(JOB, 1);
+
+    (0..5).for_each(|_| hand.wait(PATIENCE));
+
+    assert_eq!((&hand.job(JOB).stages, hand.job(JOB).attempts), (&Stages::Placing, 1));
+    assert!(stuck(&hand).is_empty());
+}
+
+#[test]
+fn stuck_member_is_left_out_in_its_next_session_and_not_in_its_next_life() {
+    let mut hand = three();
+    hand.create(JOB, 1);
+    hand.run(JOB);
+    hand.cluster.handle_cancelled(hand.now, JOB);
+    hand.wait(PATIENCE);
+    assert_eq!(stuck(&hand), [A, B]);
+
+    hand.session(A, Boot(1), holder(0..2));
+    assert_eq!(stuck(&hand), [A, B]);
+
+    let incarnation = hand.cluster.members.get(A).unwrap().incarnation;
+    hand.cluster.handle_left(hand.now, A, incarnation);
+    hand.session(A, Boot(2), holder(0..2));
+    assert_eq!(stuck(&hand), [B]);
+}
+
+const OTHER_B: NodeId = NodeId(0xbb);
+
+fn stuck(hand: &Hand) -> Vec<NodeId> {
+    let members = hand.cluster.members().filter(|(_, member)| member.excluded.is_some());
+    members.map(|(node, _)| node).collect()
+}
