@@ -28,10 +28,12 @@ mod records;
 mod run;
 mod saver;
 mod state;
+mod tenure;
 mod tokens;
 
 pub use self::core::UNCOMMITTED_CHUNKS_MAX;
 pub use model::Served;
 pub use run::{Config, Error, Running, start};
 pub use state::State;
+pub use tenure::InUse;
 pub use tokens::{TokenUse, create_token};

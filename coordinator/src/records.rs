@@ -3,6 +3,7 @@
 //! | key | record |
 //! | --- | --- |
 //! | `coordinator` | [`Own`] |
+//! | `alive` | who works on these records, under a lease |
 //! | `nodes/<hex>` | [`Node`] |
 //! | `jobs/<hex>` | [`Job`] |
 //! | `tokens/<hex>` | `identity::TokenRecord` |
@@ -61,6 +62,7 @@ pub(crate) enum Status {
 }
 
 pub(crate) const OWN: &str = "coordinator";
+pub(crate) const ALIVE: &str = "alive";
 pub(crate) const NODES: &str = "nodes/";
 pub(crate) const JOBS: &str = "jobs/";
 pub(crate) const TOKENS: &str = "tokens/";

@@ -48,6 +48,7 @@ use crate::{
     records,
     saver::Saver,
     state::{Left, State},
+    tenure::{InUse, Tenure},
     tokens::{TokenUse, create_token},
 };
 
@@ -89,16 +90,27 @@ pub struct Running {
     /// Where the join token is.
     pub token: PathBuf,
     saver: Saver,
+    tenure: Tenure,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Running {
+    /// Waits until another coordinator has begun on the same records: this one is to
+    /// stop.
+    pub async fn superseded(&self) {
+        drop(self.tenure.superseded().wait_for(|&superseded| superseded).await);
+    }
+
     /// Waits until everything is written down, for a while, and ends.
     pub async fn stop(self) {
         let written = async {
             while !self.saver.is_idle() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+        };
+        let written = async {
+            written.await;
+            self.tenure.end().await;
         };
         drop(tokio::time::timeout(Duration::from_secs(3), written).await);
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -125,6 +137,9 @@ pub enum Error {
     /// The state store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Another coordinator works on the same records.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The chunk log cannot be used.
     #[error(transparent)]
     Log(#[from] chunk_log::Error),
@@ -159,7 +174,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (listener, grpc) = listen(config.grpc).await?;
     let (token, videos) = (config.data.join("join.token"), config.data.join("videos"));
     let (identity, authority) = (kept.identity.clone(), Arc::clone(&kept.authority));
-    let saver = Saver::start(Arc::clone(&kept.store));
+    let (saver, tenure) = (Saver::start(Arc::new(kept.tenure.clone())), kept.tenure.clone());
     let (handle, events) = Handle::new();
     let served = Arc::new(config.served.clone());
     let switchboard = switchboard(&identity, kept.left.incarnation, &served, &handle);
@@ -196,8 +211,9 @@ pub async fn start(config: Config) -> Result<Running, Error> {
             }
         }),
         tokio::spawn(http::serve(http_listener, router)),
+        tokio::spawn(tenure.clone().keep(coordinator)),
     ];
-    Ok(Running { http, grpc, token, saver, tasks })
+    Ok(Running { http, grpc, token, saver, tenure, tasks })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
@@ -228,7 +244,7 @@ const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 struct Kept {
     authority: Arc<Authority>,
     identity: Identity,
-    store: Arc<dyn Store>,
+    tenure: Tenure,
     chunk_log: ChunkLog,
     left: Left,
 }
@@ -256,9 +272,10 @@ async fn open(data: &Path, state: &State, folder_bytes_max: u64) -> Result<Kept,
         tracing::error!(%job, ?damage, "a job's log is damaged: delete its video");
     }
     let store = state.open(data).await?;
-    let left = Left::read(&*store).await?;
-    write_token(&*store, &authority, &data.join("join.token")).await?;
-    Ok(Kept { authority, identity, store, chunk_log, left })
+    let left = Left::read(&*store, identity.key().node_id()).await?;
+    let tenure = Tenure::new(store, left.begun);
+    write_token(&tenure, &authority, &data.join("join.token")).await?;
+    Ok(Kept { authority, identity, tenure, chunk_log, left })
 }
 
 fn policy(served: &Served, config: &Config, incarnation: u64) -> Result<Policy, Error> {

@@ -2,12 +2,13 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use store::{Embedded, Error as StoreError, Expect, List, Store};
+use store::{Embedded, Error as StoreError, Expect, List, Revision, Store};
 use types::{Incarnation, JobId, NodeId};
 
 use crate::{
     records::{self, Own},
     run::Error,
+    tenure,
 };
 
 /// Where records are kept.
@@ -46,26 +47,28 @@ impl State {
 }
 
 /// What a coordinator before this one has left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Left {
     /// The number of this life.
     pub(crate) incarnation: u64,
+    /// When that was written down.
+    pub(crate) begun: Revision,
     pub(crate) nodes: Vec<(NodeId, records::Node)>,
     /// In the order in which they were asked for.
     pub(crate) jobs: Vec<(JobId, records::Job)>,
 }
 
 impl Left {
-    /// Begins another life, and reads what the last one has left. Waits for the
-    /// store as long as it is away.
+    /// Begins another life of this node, and reads what the last one has left. Waits
+    /// for the store as long as it is away.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] if it will never answer.
-    pub(crate) async fn read(store: &dyn Store) -> Result<Self, Error> {
+    /// [`Error::Store`] if it will never answer; [`Error::InUse`].
+    pub(crate) async fn read(store: &dyn Store, node: NodeId) -> Result<Self, Error> {
         let mut wait = Duration::from_millis(100);
         loop {
-            match Self::try_read(store).await {
+            match Self::try_read(store, node).await {
                 Err(Error::Store(error @ StoreError::Unavailable { .. })) => {
                     tracing::warn!(%error, "waiting for the state store");
                     tokio::time::sleep(wait).await;
@@ -76,9 +79,12 @@ impl Left {
         }
     }
 
-    async fn try_read(store: &dyn Store) -> Result<Self, Error> {
-        let Incarnation(incarnation) = begin_life(store).await?;
-        let mut left = Self { incarnation, ..Self::default() };
+    async fn try_read(store: &dyn Store, node: NodeId) -> Result<Self, Error> {
+        if let Some(in_use) = tenure::in_use(store, node).await? {
+            return Err(in_use.into());
+        }
+        let (Incarnation(incarnation), begun) = begin_life(store).await?;
+        let mut left = Self { incarnation, begun, nodes: Vec::new(), jobs: Vec::new() };
         for (key, value) in all(store, records::NODES).await? {
             let node = records::number(&key, records::NODES);
             match (node, serde_json::from_slice(&value)) {
@@ -98,16 +104,16 @@ impl Left {
     }
 }
 
-/// Gives the number of this life, which is written down.
-async fn begin_life(store: &dyn Store) -> Result<Incarnation, Error> {
+/// Gives the number of this life, which is written down, and the revision of that.
+async fn begin_life(store: &dyn Store) -> Result<(Incarnation, Revision), Error> {
     let own = store.get(records::OWN).await?;
     // Without it, workers would take this life for one that is over.
     let own = own.map(|record| serde_json::from_slice::<Own>(&record.value)).transpose();
     let own = own.map_err(|source| Error::Record { key: records::OWN, source })?;
     let incarnation = own.unwrap_or_default().incarnation + 1;
     let value = format!("{{\"incarnation\":{incarnation}}}");
-    store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
-    Ok(Incarnation(incarnation))
+    let begun = store.put(records::OWN, value.as_bytes(), Expect::Any).await?;
+    Ok((Incarnation(incarnation), begun))
 }
 
 async fn all(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {

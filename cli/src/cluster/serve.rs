@@ -79,9 +79,19 @@ async fn serve(
     if !args.no_worker {
         beside(args, (digest, engine), &data, &running, stop.clone())?;
     }
-    drop(stop.changed().await);
+    let superseded = tokio::select! {
+        _ = stop.changed() => false,
+        () = running.superseded() => true,
+    };
     running.stop().await;
-    Ok(())
+    match superseded {
+        false => Ok(()),
+        true => Err(Failure::Machine(
+            "another coordinator has begun on the same records: run one of them, or give each a \
+             store of its own"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Tells the local network of a coordinator that other machines can reach.
