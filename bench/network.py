@@ -2,11 +2,13 @@
 """What a pool's plan predicts, and what its chunks take, over links of several speeds.
 
 Makes three network namespaces on a bridge: one for the coordinator and a worker that
-encodes text and decodes, two for workers that hold layers, each with one thread on a
-core of its own. The links of the latter are shaped (tc tbf, both directions). At every
-speed a pool is started, two videos are made at once, and the pace of their chunks is
-read from /v1/cluster beside the prediction. Needs root, iproute2, taskset, two cores
-and `cargo build --release`; everything it makes is removed again.
+encodes text and decodes, two for workers that hold layers. Every worker has one thread
+and, with four cores or more, every process a core of its own; with two, the coordinator
+and the decoder share one with a worker that holds layers, which no plan knows. The
+links of the latter are shaped (tc tbf, both directions). At every speed a pool is
+started, two videos are made at once, and the pace of their chunks is read from
+/v1/cluster beside the prediction. Needs root, iproute2, taskset, two cores, curl and
+`cargo build --release`; everything it makes is removed again.
 
     sudo python3 bench/network.py            # 1000, 100 and 10 Mbit/s
     sudo python3 bench/network.py 250 --jobs 1
@@ -27,6 +29,8 @@ NAMES = ["flbench-c", "flbench-a", "flbench-b"]
 BRIDGE = "flbench-hub"
 PROMPT = "a large red ball bounces over green hills"
 PATIENCE_S = 300
+# Of the coordinator, the decoder, and the workers that hold layers.
+CORES = [2, 3, 0, 1] if 4 <= (os.cpu_count() or 1) else [0, 0, 0, 1]
 
 
 def sh(*words):
@@ -54,7 +58,7 @@ def shape(mbit):
     for number, name in list(enumerate(NAMES, 1))[1:]:
         for namespace, device in [(name, "cable"), (BRIDGE, f"port{number}")]:
             sh("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf",
-               "rate", f"{mbit}mbit", "burst", "256kb", "latency", "50ms")
+               "rate", f"{mbit}mbit", "burst", str(max(16384, mbit * 63)), "latency", "100ms")
 
 
 def remove_network():
@@ -92,30 +96,45 @@ def wait(what, poll):
     sys.exit(f"not in time: {what}")
 
 
+def settled(coordinator):
+    """Waits until the pipeline has been the same, and ready, for five seconds."""
+    since, before = time.monotonic(), None
+
+    def is_settled():
+        nonlocal since, before
+        now = ask(coordinator, "/readyz") and ask(coordinator, "/v1/cluster").get("assignment")
+        if now is None or now != before:
+            since, before = time.monotonic(), now
+        return 5 < time.monotonic() - since
+
+    wait("a pipeline", is_settled)
+
+
 def measure(mbit, jobs, seconds):
     shape(mbit)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         coordinator, *layers = NAMES
-        processes = [start(coordinator, 0, folder / "serve.log", "serve", "--no-worker",
+        processes = [start(coordinator, CORES[0], folder / "serve.log", "serve", "--no-worker",
                            "--data", str(folder / "data"), "--jobs", str(jobs))]
         token = folder / "data" / "join.token"
         wait("the token", token.exists)
         join = ["worker", "--join", "10.77.0.1:7843", "--token", token.read_text().strip(),
                 "--threads", "1"]
         try:
-            processes.append(start(coordinator, 0, folder / "c.log", *join, "--name", "c",
+            processes.append(start(coordinator, CORES[1], folder / "c.log", *join, "--name", "c",
                                    "--data", str(folder / "c"), "--roles", "text,decode"))
             # One after the other: each is timed on a core of its own, with nobody beside it.
-            for core, name in enumerate(layers):
+            for core, name in zip(CORES[2:], layers):
                 wait("workers are timed", lambda: all(
                     worker["state"] == "ready" for worker in ask(coordinator, "/v1/cluster")["workers"]))
                 processes.append(start(name, core, folder / f"{name}.log", *join, "--name", name,
                                        "--data", str(folder / name), "--roles", "layers"))
                 time.sleep(2)
-            wait("a pipeline", lambda: len(ask(coordinator, "/v1/cluster")["workers"]) == 3
-                 and all(w["state"] == "ready" for w in ask(coordinator, "/v1/cluster")["workers"])
-                 and ask(coordinator, "/readyz"))
+            # A plan that is made before all links are measured assumes 1 Gbit/s.
+            wait("all links are measured",
+                 lambda: len(ask(coordinator, "/v1/cluster")["links"]) == 6)
+            settled(coordinator)
             for seed in range(jobs):
                 ask(coordinator, "/v1/videos",
                     {"prompt": PROMPT, "seconds": str(seconds), "seed": seed})
