@@ -220,6 +220,15 @@ impl Cluster {
         self.placed.len()
     }
 
+    /// Jobs that are to be closed before this member may go; none if it has no duty.
+    pub fn jobs_on(&self, node: NodeId) -> Vec<JobId> {
+        if self.pipeline.duty(node).is_none() {
+            return Vec::new();
+        }
+        let is_open = |id: &JobId| self.jobs.get(id).is_some_and(Job::is_on_pipeline);
+        self.placed.iter().copied().filter(is_open).collect()
+    }
+
     /// Seconds until a job that waits begins, as far as one can tell; `None` if
     /// nothing is placed.
     pub fn estimated_wait_seconds(&self, job: JobId) -> Option<f64> {

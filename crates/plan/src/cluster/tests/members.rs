@@ -217,10 +217,12 @@ fn member_that_drains_is_released_when_its_job_is_closed_and_gets_no_other() {
     hand.create(JOB, 1);
     let fence = hand.run(JOB);
 
+    assert_eq!(hand.cluster.jobs_on(B), [JOB]);
     hand.cluster.drain(hand.now, B);
     hand.create(OTHER, 1);
     hand.wait(SETTLE);
     assert_eq!((hand.told(), hand.cluster.waiting()), (vec![], 1));
+    assert_eq!(hand.cluster.jobs_on(B), [JOB]);
     hand.commit(fence, 0);
     hand.publish(JOB, 0);
     for node in [A, B, C] {
@@ -230,9 +232,52 @@ fn member_that_drains_is_released_when_its_job_is_closed_and_gets_no_other() {
     let released: Vec<_> =
         hand.told().into_iter().filter(|c| matches!(c, Command::Release { .. })).collect();
     assert_eq!(released, [Command::Release { node: B }]);
+    assert_eq!(hand.cluster.jobs_on(B), []);
     assert_eq!(hand.cluster.waiting(), 1);
     hand.cluster.drain(hand.now, B);
     assert_eq!(hand.told(), [], "draining twice is draining once");
+}
+
+#[test]
+fn job_that_waited_for_a_member_to_drain_is_made_by_those_that_are_left() {
+    let mut hand = Hand::ready(policy(), &[(A, offer()), (B, holder(2..4))]);
+    hand.create(JOB, 1);
+    let fence = hand.run(JOB);
+    hand.cluster.drain(hand.now, B);
+    hand.create(OTHER, 1);
+    hand.wait(SETTLE);
+    assert_eq!(hand.cluster.position(OTHER), Some(0));
+
+    hand.commit(fence, 0);
+    hand.publish(JOB, 0);
+    for node in [A, B] {
+        hand.closed(node, fence);
+    }
+    hand.cluster.handle_left(hand.now, B, Incarnation(1));
+    hand.settle();
+
+    assert_eq!(hand.job(JOB).outcome(), Some(&Outcome::Completed));
+    assert_eq!(hand.cluster.pipeline().stages(), [A]);
+    hand.run(OTHER);
+}
+
+#[test]
+fn jobs_wait_while_the_only_member_has_drained_and_go_on_when_it_begins_another_life() {
+    let mut hand = one();
+    hand.create(JOB, 1);
+    hand.cluster.drain(hand.now, A);
+    hand.commands();
+    hand.cluster.handle_left(hand.now, A, Incarnation(1));
+    hand.settle();
+    hand.create(OTHER, 1);
+    assert_eq!(hand.cluster.waiting(), 2);
+    assert!(hand.cluster.pipeline().problem().is_some());
+
+    hand.session(A, Boot(2), offer());
+    hand.cluster.handle_profiled(hand.now, A, speed());
+    hand.settle();
+
+    hand.run(OTHER);
 }
 
 #[test]
