@@ -7,7 +7,8 @@
 //! All keys are ECDSA on P-256, which every TLS library knows.
 //!
 //! Invariants: a member that serves has the fixed DNS name and may act as server
-//! and client; a client has no name to serve under and may only act as a client.
+//! and client; clients and administrators have no name to serve under and may only
+//! act as clients.
 
 use std::path::Path;
 
@@ -156,8 +157,9 @@ impl Authority {
         Ok(certificate.der().clone())
     }
 
-    /// Makes a key and signs it: the identity of the coordinator itself, or of a
-    /// client whose files are written here and carried to it.
+    /// Makes a key and signs it: the identity of the coordinator itself, of an
+    /// administrator on its machine, or of a client whose files are written here and
+    /// carried to it.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@
 //! filmloom://coordinator
 //! filmloom://node/<32 hex digits>
 //! filmloom://client/<name>
+//! filmloom://administrator
 //! ```
 //!
 //! One subject has one URI: what is read back differently from how it is written
@@ -31,6 +32,9 @@ pub enum Subject {
     Node(NodeId),
     /// A program that asks for videos. It serves nobody.
     Client(ClientName),
+    /// Who manages the cluster. Only who holds the authority's key makes such a
+    /// certificate: for itself, for as long as a command takes.
+    Administrator,
 }
 
 /// The name of a client: 1 to 48 of `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`.
@@ -49,7 +53,8 @@ pub enum ParseSubjectError {
     /// The certificate is of a version that knows more roles, or of no cluster at
     /// all. Use the newer program on this side too, or join again.
     #[error(
-        "{uri:?} names neither coordinator, node nor client: update this program or join again"
+        "{uri:?} names neither coordinator, node, client nor administrator: update this program \
+         or join again"
     )]
     Unknown {
         /// The URI, cut if it is long.
@@ -73,7 +78,7 @@ impl Subject {
     pub fn is_server(&self) -> bool {
         match self {
             Self::Coordinator | Self::Node(_) => true,
-            Self::Client(_) => false,
+            Self::Client(_) | Self::Administrator => false,
         }
     }
 }
@@ -84,6 +89,7 @@ impl fmt::Display for Subject {
             Self::Coordinator => write!(f, "{SCHEME}coordinator"),
             Self::Node(id) => write!(f, "{SCHEME}node/{id}"),
             Self::Client(name) => write!(f, "{SCHEME}client/{name}"),
+            Self::Administrator => write!(f, "{SCHEME}administrator"),
         }
     }
 }
@@ -98,6 +104,7 @@ impl FromStr for Subject {
             Some(("node", id)) => {
                 hex::read(id).map(|id| Self::Node(NodeId(u128::from_be_bytes(id))))
             }
+            Some(("administrator", _)) => Some(Self::Administrator),
             Some(("client", name)) => name.parse().ok().map(Self::Client),
             _ => None,
         };
@@ -135,7 +142,8 @@ mod tests {
     #[test]
     fn a_subject_is_read_back_from_its_uri() {
         let client = Subject::Client("lab.py-2_b".parse().unwrap());
-        for subject in [Subject::Coordinator, Subject::Node(NodeId(0x2a)), client] {
+        let node = Subject::Node(NodeId(0x2a));
+        for subject in [Subject::Coordinator, node, client, Subject::Administrator] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }
         let uri = "filmloom://node/0000000000000000000000000000002a";
@@ -159,6 +167,8 @@ mod tests {
             format!("filmloom://node/{}", &digits[1..]),
             format!("filmloom://node/{digits}/"),
             format!("filmloom://admin/{digits}"),
+            "filmloom://administrator/x".to_owned(),
+            "filmloom://client/../administrator".to_owned(),
         ] {
             assert!(uri.parse::<Subject>().is_err(), "{uri}");
         }
@@ -179,7 +189,7 @@ mod tests {
 
         #[test]
         fn whatever_is_read_is_written_the_same(
-            uri in "filmloom://(node|client|coordinator)?/?.{0,40}",
+            uri in "filmloom://(node|client|coordinator|administrator)?/?.{0,40}",
         ) {
             if let Ok(subject) = uri.parse::<Subject>() {
                 prop_assert_eq!(subject.to_string(), uri);

@@ -126,8 +126,8 @@ impl Data for DataService {
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::HopStream>, Status> {
         let subject = member(&request)?;
-        if let Subject::Client(name) = &subject {
-            let message = format!("client {name} is no node, and has no hops");
+        if !subject.is_server() {
+            let message = format!("{subject} is no node, and has no hops");
             return Err(Status::permission_denied(message));
         }
         let (away, frames) = mpsc::channel(FRAMES_MAX);

@@ -268,7 +268,7 @@ impl Switchboard {
             Subject::Node(node) => *node == hello.from.node,
             // The coordinator passes on what others say.
             Subject::Coordinator => true,
-            Subject::Client(_) => false,
+            Subject::Client(_) | Subject::Administrator => false,
         };
         if !is_who_it_says {
             let message = format!("the certificate is {subject}, not node {}'s", hello.from.node);

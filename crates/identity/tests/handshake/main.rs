@@ -187,20 +187,21 @@ async fn nobody_poses_as_another_member() {
 }
 
 #[tokio::test]
-async fn a_client_is_known_by_name_and_serves_nobody() {
+async fn clients_and_administrators_are_known_and_serve_nobody() {
     let cluster = authority();
-    let subject = Subject::Client("lab".parse().unwrap());
-    let client = cluster.issue(&subject, validity()).unwrap();
     let coordinator = coordinator(&cluster);
+    for subject in [Subject::Client("lab".parse().unwrap()), Subject::Administrator] {
+        let client = cluster.issue(&subject, validity()).unwrap();
 
-    let config = client_config(&client, Expect::Coordinator, clock());
-    let served = connect(config, server_config(&coordinator, clock())).await;
-    assert_eq!(served.server_saw, Ok(Some(subject)));
+        let config = client_config(&client, Expect::Coordinator, clock());
+        let served = connect(config, server_config(&coordinator, clock())).await;
+        assert_eq!(served.server_saw, Ok(Some(subject)));
 
-    let config = client_config(&coordinator, Expect::Member, clock());
-    let served = connect(config, server_config(&client, clock())).await;
-    let error = certificate_error(served.client_saw);
-    assert!(matches!(error, CertificateError::InvalidPurposeContext { .. }), "{error:?}");
+        let config = client_config(&coordinator, Expect::Member, clock());
+        let served = connect(config, server_config(&client, clock())).await;
+        let error = certificate_error(served.client_saw);
+        assert!(matches!(error, CertificateError::InvalidPurposeContext { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]

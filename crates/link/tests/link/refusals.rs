@@ -88,10 +88,14 @@ async fn who_is_no_node_opens_no_hop() {
     let stranger = identity::join_config(fingerprint, std::sync::Arc::new(Noon));
     let client = cluster.identity(&Subject::Client("ann".parse().unwrap()));
     let client = client_config(&client, Expect::Coordinator);
+    let administrator = cluster.identity(&Subject::Administrator);
+    let administrator = client_config(&administrator, Expect::Coordinator);
 
-    for (config, code) in
-        [(stranger.into(), Code::Unauthenticated), (client, Code::PermissionDenied)]
-    {
+    for (config, code) in [
+        (stranger.into(), Code::Unauthenticated),
+        (client, Code::PermissionDenied),
+        (administrator, Code::PermissionDenied),
+    ] {
         let channel = tls::connect(&coordinator.address, config).await.unwrap();
         let refused = DataClient::new(channel).hop(tokio_stream::empty()).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
