@@ -11,7 +11,7 @@ use plan::memory::Size;
 
 use crate::{
     bench::BenchCommand,
-    cluster::{ServeArgs, StatusArgs, TokenCommand, WorkerArgs},
+    cluster::{DrainArgs, ServeArgs, StatusArgs, TokenCommand, WorkerArgs},
     failure::Failure,
     forward::ForwardArgs,
     generate, system, terminal, time,
@@ -37,7 +37,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     Worker(WorkerArgs),
     Status(StatusArgs),
-    /// Makes what lets machines and programs into a cluster.
+    Drain(DrainArgs),
+    /// Makes, lists and revokes what lets machines and programs into a cluster.
     Token {
         #[command(subcommand)]
         command: TokenCommand,

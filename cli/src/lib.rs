@@ -63,6 +63,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         Command::Serve(args) => cluster::serve(args),
         Command::Worker(args) => cluster::worker(args),
         Command::Status(args) => cluster::status(args),
+        Command::Drain(args) => cluster::drain(args),
         Command::Token { command } => cluster::token(command),
         Command::Bench { command } => bench::run(command),
     }

@@ -7,6 +7,9 @@
 //!  hops ─── Switchboard ──────┘
 //! ```
 //!
+//! Whoever has the authority's key manages a coordinator that runs by [`Admin`], and
+//! the tokens of one that does not by [`Tokens`].
+//!
 //! What is decided is decided by `plan::cluster`; here is what carries it out. The
 //! coordinator is never on the way of a hidden state: what comes here are a chunk's
 //! clean frames and its pictures.
@@ -15,6 +18,7 @@
 //! acknowledged when the store has it; no worker is believed to be another one
 //! than its certificate says.
 
+mod admin;
 mod core;
 mod door;
 mod grpc;
@@ -32,8 +36,9 @@ mod tenure;
 mod tokens;
 
 pub use self::core::UNCOMMITTED_CHUNKS_MAX;
+pub use admin::{Admin, AdminError, DrainingWorker, NotReached};
 pub use model::Served;
 pub use run::{Config, Error, Running, start};
 pub use state::State;
 pub use tenure::InUse;
-pub use tokens::{TokenUse, create_token};
+pub use tokens::{ListedToken, TokenPage, TokenUse, Tokens, TokensError};

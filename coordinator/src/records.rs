@@ -61,6 +61,9 @@ pub(crate) enum Status {
     Failed,
 }
 
+/// The file of a data folder that has them, unless they are elsewhere.
+pub(crate) const FILE: &str = "state.redb";
+
 pub(crate) const OWN: &str = "coordinator";
 pub(crate) const ALIVE: &str = "alive";
 pub(crate) const NODES: &str = "nodes/";

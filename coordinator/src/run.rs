@@ -4,6 +4,7 @@
 //!  data/ca/            the authority: whoever has it is the cluster
 //!  data/identity/      the coordinator's own key and certificate
 //!  data/join.token     what makes a machine a node
+//!  data/serve.json     where gRPC listens, as long as it does
 //!  data/state.redb     records: nodes, jobs, tokens
 //!  data/log/           clean frames of every committed chunk
 //!  data/videos/        the videos
@@ -22,7 +23,7 @@ use std::{
 use api::Access;
 use checkpoint::Library;
 use chunk_log::{ChunkLog, Limits};
-use identity::{Authority, FileError, FileNames, Identity, JoinToken, Subject, Validity};
+use identity::{Authority, FileError, FileNames, Identity, Subject, Validity};
 use link::{Me, Switchboard, switchboard::NOTICES_MAX, switchboard::Tls};
 use plan::{
     cluster::{Boot, Policy},
@@ -39,6 +40,7 @@ use tokio::{
 use types::{Epoch, Incarnation, JobId};
 
 use crate::{
+    admin::AddressFile,
     core::{Core, Event, Handle, Parts, Wish, unix_now},
     door::Door,
     grpc::{self, About, Grpc},
@@ -49,7 +51,7 @@ use crate::{
     saver::Saver,
     state::{Left, State},
     tenure::{InUse, Tenure},
-    tokens::{TokenUse, create_token},
+    tokens::{TOKEN_FILE, Tokens, TokensError},
 };
 
 /// What a coordinator is run with.
@@ -89,6 +91,7 @@ pub struct Running {
     pub grpc: SocketAddr,
     /// Where the join token is.
     pub token: PathBuf,
+    address: AddressFile,
     saver: Saver,
     tenure: Tenure,
     tasks: Vec<JoinHandle<()>>,
@@ -103,6 +106,7 @@ impl Running {
 
     /// Waits until everything is written down, for a while, and ends.
     pub async fn stop(self) {
+        self.address.remove();
         let written = async {
             while !self.saver.is_idle() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -154,9 +158,9 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// No token could be made.
-    #[error("no join token could be made: {0}")]
-    Token(String),
+    /// There is no join token.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
 }
 
 /// How long a certificate of the coordinator's lasts; it is made anew at a start.
@@ -172,9 +176,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let kept = open(&config.data, &config.state, config.log_bytes_max).await?;
     let (http_listener, http) = listen(config.http).await?;
     let (listener, grpc) = listen(config.grpc).await?;
-    let (token, videos) = (config.data.join("join.token"), config.data.join("videos"));
+    let (token, videos) = (config.data.join(TOKEN_FILE), config.data.join("videos"));
     let (identity, authority) = (kept.identity.clone(), Arc::clone(&kept.authority));
     let (saver, tenure) = (Saver::start(Arc::new(kept.tenure.clone())), kept.tenure.clone());
+    let tokens = Arc::clone(&kept.tokens);
     let (handle, events) = Handle::new();
     let served = Arc::new(config.served.clone());
     let switchboard = switchboard(&identity, kept.left.incarnation, &served, &handle);
@@ -198,6 +203,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         switchboard,
         handle: handle.clone(),
         saver: saver.clone(),
+        tokens,
         about: About { coordinator, model, heartbeat_ms: HEARTBEAT_MS },
         library: config.library,
     };
@@ -213,7 +219,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         tokio::spawn(http::serve(http_listener, router)),
         tokio::spawn(tenure.clone().keep(coordinator)),
     ];
-    Ok(Running { http, grpc, token, saver, tenure, tasks })
+    let address = AddressFile::write(&config.data, grpc)?;
+    Ok(Running { http, grpc, token, address, saver, tenure, tasks })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
@@ -245,6 +252,7 @@ struct Kept {
     authority: Arc<Authority>,
     identity: Identity,
     tenure: Tenure,
+    tokens: Arc<Tokens>,
     chunk_log: ChunkLog,
     left: Left,
 }
@@ -274,8 +282,9 @@ async fn open(data: &Path, state: &State, folder_bytes_max: u64) -> Result<Kept,
     let store = state.open(data).await?;
     let left = Left::read(&*store, identity.key().node_id()).await?;
     let tenure = Tenure::new(store, left.begun);
-    write_token(&tenure, &authority, &data.join("join.token")).await?;
-    Ok(Kept { authority, identity, tenure, chunk_log, left })
+    let tokens = Tokens::new(Arc::new(tenure.clone()), authority.fingerprint(), data);
+    tokens.keep_file().await?;
+    Ok(Kept { authority, identity, tenure, tokens: Arc::new(tokens), chunk_log, left })
 }
 
 fn policy(served: &Served, config: &Config, incarnation: u64) -> Result<Policy, Error> {
@@ -358,24 +367,6 @@ fn own_identity(folder: &Path, authority: &Authority) -> Result<Identity, Error>
     };
     identity.store(folder, FileNames::Node)?;
     Ok(identity)
-}
-
-async fn write_token(store: &dyn Store, authority: &Authority, path: &Path) -> Result<(), Error> {
-    if is_known(store, path).await? {
-        return Ok(());
-    }
-    let token = create_token(store, authority.fingerprint(), TokenUse::default()).await;
-    let token = token.map_err(Error::Token)?;
-    Ok(identity::write_secret_file(path, &format!("{token}\n"))?)
-}
-
-/// Whether the token of a file is one that the store knows: the folder may have had
-/// another store before.
-async fn is_known(store: &dyn Store, path: &Path) -> Result<bool, Error> {
-    let token = fs::read_to_string(path).ok();
-    let token = token.and_then(|text| text.trim().parse::<JoinToken>().ok());
-    let Some(token) = token else { return Ok(false) };
-    Ok(store.get(&format!("{}{}", records::TOKENS, token.id)).await?.is_some())
 }
 
 /// Where the log is with a job: its epoch, and its chunks.

@@ -35,7 +35,7 @@ impl State {
     /// [`Error::Store`] if it can never be used.
     pub(crate) async fn open(&self, data: &Path) -> Result<Arc<dyn Store>, Error> {
         match self {
-            Self::File => Ok(Arc::new(Embedded::open(&data.join("state.redb")).await?)),
+            Self::File => Ok(Arc::new(Embedded::open(&data.join(records::FILE)).await?)),
             #[cfg(feature = "etcd")]
             Self::Etcd { endpoints, cluster } => {
                 let (endpoints, cluster) = (endpoints.clone(), cluster.clone());

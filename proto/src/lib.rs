@@ -6,6 +6,7 @@
 //!  filmloom/data/v1      node ◀──▶ node: hidden states, frames, pictures   data
 //!  filmloom/blob/v1      node ──▶ node: weights by their digest            (generated)
 //!  filmloom/cluster/v1   people's tools ──▶ coordinator                    (generated)
+//!  filmloom/admin/v1     whoever has the authority's key ──▶ coordinator   (generated)
 //! ```
 //!
 //! Invariant: what a peer sent is checked here, before anything is allocated for
@@ -20,6 +21,11 @@ pub mod generated {
     #![expect(missing_docs, clippy::missing_errors_doc, reason = "the files are generated")]
     #![expect(unused_qualifications, reason = "as above")]
     #![expect(clippy::allow_attributes, clippy::too_many_lines, reason = "as above")]
+
+    /// What lets machines in, and which of them leave.
+    pub mod admin {
+        include!("generated/filmloom.admin.v1.rs");
+    }
 
     /// Tensors by their digest.
     pub mod blob {

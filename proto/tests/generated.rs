@@ -11,7 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "filmloom/admin/v1/admin.proto",
     "filmloom/blob/v1/blob.proto",
     "filmloom/cluster/v1/cluster.proto",
     "filmloom/control/v1/control.proto",

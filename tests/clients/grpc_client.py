@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 PATIENCE_S = 20
 SERVICES = [
+    "filmloom.admin.v1.Admin",
     "filmloom.cluster.v1.Cluster",
     "filmloom.control.v1.Control",
     "filmloom.control.v1.Joining",

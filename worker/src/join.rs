@@ -1,4 +1,7 @@
 //! How a machine becomes a node: a token becomes a certificate, which it keeps.
+//!
+//! Its key is kept before it asks. So a machine that crashed, or lost the answer, asks
+//! again as the same node, and a token for one machine is good for it still.
 
 use std::{
     sync::Arc,
@@ -32,7 +35,7 @@ pub(crate) async fn identity(config: &Config) -> Result<Identity, Error> {
         Ok(identity) => identity,
         Err(FileError::Missing { .. }) => {
             let token = token.ok_or(Error::NoToken)??;
-            return join(config, &token, Key::generate()?).await;
+            return join(config, &token, Key::keep(&config.data, FileNames::Node)?).await;
         }
         Err(error) => return Err(error.into()),
     };

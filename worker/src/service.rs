@@ -21,6 +21,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
 };
 use types::{Class, Incarnation, ModelDigest, NodeId};
 
@@ -81,6 +82,15 @@ pub struct Roles {
     pub decoder: bool,
 }
 
+/// Why a worker has ended in peace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// It was stopped on its own machine.
+    Stopped,
+    /// The coordinator was asked to drain it: it has finished what was open, and left.
+    Drained,
+}
+
 /// A worker at work.
 pub(crate) struct Worker {
     pub(crate) config: Config,
@@ -93,6 +103,8 @@ pub(crate) struct Worker {
     pub(crate) tls: Tls,
     pub(crate) addresses: Vec<String>,
     pub(crate) incarnation: Option<Incarnation>,
+    /// Whether it leaves when it is released.
+    pub(crate) is_draining: bool,
     pub(crate) coordinator: Option<NodeId>,
     pub(crate) switchboard: watch::Sender<Option<Switchboard>>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
@@ -109,7 +121,7 @@ pub(crate) struct Worker {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Runs a worker until `stop` changes. `checkpoint` is the model on this machine with
+/// Runs a worker until `stop` changes or it has drained. `checkpoint` is the model on this machine with
 /// its digest, if there is one.
 ///
 /// # Errors
@@ -120,7 +132,7 @@ pub async fn run<B: Backend>(
     backend: Arc<B>,
     checkpoint: Option<(ModelDigest, Checkpoint)>,
     stop: watch::Receiver<bool>,
-) -> Result<(), Error> {
+) -> Result<Finished, Error> {
     let identity = join::identity(&config).await?;
     let Subject::Node(node) = *identity.subject() else {
         let problem = format!("{} holds the certificate of no node", config.data.display());
@@ -142,9 +154,7 @@ pub async fn run<B: Backend>(
     };
     let addresses = advertised(&config, listener.as_ref());
     let (switchboard, known) = watch::channel(None);
-    if let Some(listener) = listener {
-        serve(listener, &identity, known);
-    }
+    let serving = listener.map(|listener| serve(listener, &identity, known));
     let routes = Routes::default();
     let (outbox_sender, outbox) = mpsc::unbounded_channel();
     let outlet = RoutedOutlet { routes: routes.clone(), outbox: outbox_sender.clone() };
@@ -162,6 +172,7 @@ pub async fn run<B: Backend>(
         tls,
         addresses,
         incarnation: None,
+        is_draining: false,
         coordinator: None,
         switchboard,
         arrivals: pump(tasks.clone(), routes.clone()),
@@ -176,16 +187,20 @@ pub async fn run<B: Backend>(
         stop,
         config,
     };
-    worker.serve_sessions().await
+    let finished = worker.serve_sessions().await;
+    // The process may live on, as a coordinator.
+    serving.inspect(JoinHandle::abort);
+    finished
 }
 
 impl Worker {
-    async fn serve_sessions(mut self) -> Result<(), Error> {
+    async fn serve_sessions(mut self) -> Result<Finished, Error> {
         let (mut wait, mut has_joined_again) = (WAIT_MIN, false);
         loop {
             let known = self.incarnation;
             match self.session().await {
-                _ if *self.stop.borrow() => return Ok(()),
+                Ended::Drained => return Ok(Finished::Drained),
+                _ if *self.stop.borrow() => return Ok(Finished::Stopped),
                 Ended::NotAMember(_) if self.config.token.is_some() && !has_joined_again => {
                     has_joined_again = true;
                     join::join_again(&self.config).await?;
@@ -206,7 +221,7 @@ impl Worker {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = self.stop.changed() => return Ok(()),
+                _ = self.stop.changed() => return Ok(Finished::Stopped),
             }
             wait = (wait * 2).min(WAIT_MAX);
         }
@@ -261,7 +276,12 @@ fn pump(tasks: mpsc::UnboundedSender<Task>, routes: Routes) -> mpsc::Sender<Arri
     sender
 }
 
-fn serve(listener: TcpListener, identity: &Identity, known: watch::Receiver<Option<Switchboard>>) {
+/// Lets other workers open connections, until it is aborted.
+fn serve(
+    listener: TcpListener,
+    identity: &Identity,
+    known: watch::Receiver<Option<Switchboard>>,
+) -> JoinHandle<()> {
     let config = identity::server_config(identity, Arc::new(DefaultTimeProvider));
     let incoming = tls::incoming(listener, Arc::new(config));
     let service = DataService::new(known, Relaying::Off).into_server();
@@ -270,7 +290,7 @@ fn serve(listener: TcpListener, identity: &Identity, known: watch::Receiver<Opti
         if let Err(error) = served {
             tracing::error!(%error, "other workers cannot open connections any more");
         }
-    });
+    })
 }
 
 fn client_tls(identity: Identity) -> Tls {

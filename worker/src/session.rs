@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use identity::Expect;
-use link::{Me, Notice, Switchboard, Way, tls};
+use link::{Notice, Switchboard, Way, tls};
 use plan::{cluster::Duty, placement::Speed};
-use proto::{
-    VERSIONS,
-    control::{self, wire},
-    data::End,
-};
+use proto::control::{self, wire};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use types::{Branch, Incarnation, ModelDigest, NodeId, TokenGrid};
 use wire::{from_worker::Kind as Said, to_worker::Kind as Asked};
 
@@ -41,6 +38,8 @@ pub(crate) enum Ended {
     NotAMember(String),
     /// It makes no sense to try again.
     Refused(String),
+    /// This node was told to finish and leave, and has.
+    Drained,
 }
 
 impl From<tonic::Status> for Ended {
@@ -97,7 +96,13 @@ impl Worker {
         loop {
             tokio::select! {
                 message = asked.message() => match message? {
-                    Some(message) => self.hear(message)?,
+                    Some(message) => match self.hear(message) {
+                        Err(Ended::Drained) => {
+                            self.leave(&away, &mut asked, "it drained").await;
+                            return Err(Ended::Drained);
+                        }
+                        heard => heard?,
+                    },
                     None => return Ok(()),
                 },
                 Some(message) = self.outbox.recv() => {
@@ -112,15 +117,25 @@ impl Worker {
                     return Err(Ended::Broken("the device's thread ended".to_owned()));
                 }
                 _ = self.stop.changed() => {
-                    let reason = "it was stopped".to_owned();
-                    let leaving = said(Said::Leaving(wire::Leaving { reason }));
-                    drop(away.send(self.signed(leaving)).await);
-                    // Until the message is out, or the other side is done with it.
-                    drop(timeout(Duration::from_secs(1), asked.message()).await);
+                    self.leave(&away, &mut asked, "it was stopped").await;
                     return Err(Ended::Refused(String::new()));
                 }
             }
         }
+    }
+
+    /// Says that this node leaves. If that is lost the coordinator finds out by itself.
+    async fn leave(
+        &self,
+        away: &mpsc::Sender<wire::FromWorker>,
+        asked: &mut Streaming<wire::ToWorker>,
+        reason: &str,
+    ) {
+        let reason = reason.to_owned();
+        let leaving = said(Said::Leaving(wire::Leaving { reason }));
+        drop(away.send(self.signed(leaving)).await);
+        // Until the message is out, or the other side is done with it.
+        drop(timeout(Duration::from_secs(1), asked.message()).await);
     }
 
     /// Does what a message asks for, if this life of the node is meant.
@@ -138,86 +153,6 @@ impl Worker {
         message
     }
 
-    fn hello(&self) -> wire::FromWorker {
-        let config = &self.config;
-        let held = self.shared.read().progress.into_iter();
-        let held = held.map(|(fence, chunk)| wire::Held { fence: Some(fence.into()), chunk });
-        let limits = &config.limits;
-        said(Said::Hello(wire::Hello {
-            versions: Some(wire::Versions { oldest: *VERSIONS.start(), newest: *VERSIONS.end() }),
-            node: control::node_bytes(self.node),
-            boot: self.boot.to_be_bytes().to_vec(),
-            name: config.name.clone(),
-            software: concat!("filmloom ", env!("CARGO_PKG_VERSION")).to_owned(),
-            device: config.device.clone(),
-            threads: config.threads,
-            classes: vec![self.class.name().to_owned()],
-            memory_bytes: config.memory_bytes,
-            limits: Some(wire::Limits {
-                layers: limits.layers.as_ref().map(wire::LayerRange::from),
-                memory_bytes_max: limits.memory_bytes_max,
-                layers_share_max: limits.layers_share_max,
-            }),
-            roles: Some(wire::Roles {
-                layers: config.roles.layers,
-                text: config.roles.text,
-                decoder: config.roles.decoder,
-            }),
-            addresses: self.addresses.clone(),
-            models: self.weights.local().iter().map(|model| model.0.to_vec()).collect(),
-            held: held.collect(),
-            fetches: self.weights.fetches(),
-        }))
-    }
-
-    /// Gives the time between heartbeats.
-    fn welcome(&mut self, welcome: &wire::Welcome) -> Result<Duration, Ended> {
-        let coordinator = control::node(&welcome.coordinator)?;
-        let incarnation = Incarnation(welcome.incarnation);
-        let served = self.agree(welcome.model.as_ref())?;
-        if self.incarnation.is_some_and(|known| known != incarnation) {
-            let problem = "the coordinator counts this process as another one: start it again";
-            return Err(Ended::Refused(problem.to_owned()));
-        }
-        if self.incarnation.is_none() {
-            self.incarnation = Some(incarnation);
-            let me = Me {
-                end: End { node: self.node, incarnation },
-                model: served,
-                class: Some(self.class),
-                tls: self.tls.clone(),
-                payload_bytes_max: PAYLOAD_BYTES_MAX,
-            };
-            let switchboard =
-                Switchboard::new(me, self.arrivals.clone(), self.notices_sender.clone());
-            self.routes.update(|known| {
-                known.switchboard = Some(switchboard.clone());
-                known.coordinator = Some(coordinator);
-            });
-            self.coordinator = Some(coordinator);
-            self.switchboard.send_replace(Some(switchboard));
-        }
-        // Again with every session: it does not wait for the dialler's next attempt.
-        let way = Way::Coordinator(self.config.coordinator.clone());
-        if let Some(switchboard) = self.switchboard.borrow().as_ref() {
-            switchboard.connect(coordinator, way);
-        }
-        Ok(Duration::from_millis(welcome.heartbeat_ms.clamp(50, 60_000).into()))
-    }
-
-    /// Gives the model that the coordinator works with: the same as long as this
-    /// process lives, and one whose weights can be had.
-    fn agree(&mut self, model: Option<&wire::Model>) -> Result<ModelDigest, Ended> {
-        let served = control::model_digest(model.map_or(&[], |model| &model.digest))?;
-        if let Some(known) = self.served.filter(|known| *known != served) {
-            return Err(Ended::Refused(format!(
-                "the coordinator works with model {served}, this process with {known}: start it again"
-            )));
-        }
-        self.served = Some(served);
-        Ok(served)
-    }
-
     /// Does what the coordinator asks for; what takes time is answered later.
     fn handle(&mut self, asked: Asked) -> Result<(), Ended> {
         match asked {
@@ -225,7 +160,12 @@ impl Worker {
                 self.profile(profile.request, control::grid(profile.grid)?)?;
             }
             Asked::Assign(assign) => self.assign(assign)?,
-            Asked::Release(_) => self.wish(None),
+            Asked::Release(_) => {
+                self.wish(None);
+                if self.is_draining {
+                    return Err(Ended::Drained);
+                }
+            }
             Asked::Encode(encode) => {
                 let fence = control::fence(encode.fence)?;
                 let wire::Encode { prompts, unconditional, .. } = encode;
@@ -242,12 +182,20 @@ impl Worker {
             }
             Asked::Connect(connect) => self.connect(connect.peer)?,
             Asked::MeasureLink(measure) => self.measure(measure)?,
-            Asked::Drain(_) => {}
+            Asked::Drain(_) => self.drain(),
             Asked::Welcome(_) | Asked::Refusal(_) => {
                 return Err(Ended::Broken("welcome came twice".to_owned()));
             }
         }
         Ok(())
+    }
+
+    /// From here on a release means to leave.
+    fn drain(&mut self) {
+        if !self.is_draining {
+            tracing::info!("told to leave: what is open here is finished first");
+        }
+        self.is_draining = true;
     }
 
     fn profile(&self, request: u64, grid: TokenGrid) -> Result<(), Ended> {
@@ -478,6 +426,3 @@ fn resident_bytes() -> u64 {
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * PAGE_BYTES
 }
-
-/// Bytes of a message between nodes: a chunk of pictures at 1080p has 75 MB.
-const PAYLOAD_BYTES_MAX: usize = 256 << 20;

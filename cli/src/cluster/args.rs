@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, ops::Range, path::PathBuf};
 
 use clap::{Args as Arguments, Subcommand};
+use identity::TokenId;
 
 use crate::args::{Precision, Threads, whole};
 
@@ -123,7 +124,7 @@ pub(crate) struct DeviceArgs {
 /// Makes, lists and revokes what makes a machine a node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Makes a join token; stop `serve` first, or take the one in its join.token.
+    /// Makes a join token, whether `serve` runs or not.
     Create {
         /// Folder of the coordinator.
         #[arg(long, value_name = "DIR")]
@@ -134,6 +135,24 @@ pub(crate) enum TokenCommand {
         /// How long it lasts, such as 1h or 90s [default: for ever].
         #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
         ttl: Option<u64>,
+    },
+    /// Lists join tokens, without their secrets.
+    List {
+        /// Folder of the coordinator.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Writes JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Takes a join token back: it lets nobody in any more. Who has joined stays.
+    Revoke {
+        /// The token's id, as `list` shows it.
+        #[arg(value_name = "ID")]
+        id: TokenId,
+        /// Folder of the coordinator.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
     /// Writes ca.crt, client.crt and client.key for standard gRPC clients.
     Client {
@@ -147,6 +166,19 @@ pub(crate) enum TokenCommand {
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
     },
+}
+
+/// Has a worker finish what is open on it, take nothing new, and leave.
+///
+/// To be run on the coordinator's machine, while `serve` runs.
+#[derive(Arguments, Debug)]
+pub(crate) struct DrainArgs {
+    /// The worker's name, or its id if several have that name.
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: String,
+    /// Folder of the coordinator.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// Shows who is here, what runs where and what bounds it.

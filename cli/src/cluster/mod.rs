@@ -4,11 +4,14 @@
 //!  serve    coordinator (HTTP, gRPC) + worker, in one process
 //!  worker   a worker, which joins a coordinator
 //!  token    what makes a machine a node
+//!  drain    a worker finishes and leaves
 //!  status   who is here, what runs where
 //! ```
 
 mod args;
 mod discovery;
+mod drain;
+mod manage;
 mod serve;
 mod status;
 mod token;
@@ -22,7 +25,8 @@ use coordinator::UNCOMMITTED_CHUNKS_MAX;
 use tokio::{runtime::Runtime, sync::watch};
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use args::{ServeArgs, StatusArgs, TokenCommand, WorkerArgs};
+pub(crate) use args::{DrainArgs, ServeArgs, StatusArgs, TokenCommand, WorkerArgs};
+pub(crate) use drain::run as drain;
 pub(crate) use serve::run as serve;
 pub(crate) use status::run as status;
 pub(crate) use token::run as token;

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ::worker::Finished;
 use api::{Access, Keys};
 use backend::Backend;
 use coordinator::{Config, Running, Served, State};
@@ -127,8 +128,12 @@ fn beside(
     };
     let (cpu, checkpoint) = (engine.cpu, Some((digest, engine.checkpoint)));
     tokio::spawn(async move {
-        if let Err(error) = ::worker::run(config, cpu, checkpoint, stop).await {
-            tracing::error!(%error, "the worker of this process ended");
+        match ::worker::run(config, cpu, checkpoint, stop).await {
+            Ok(Finished::Stopped) => {}
+            Ok(Finished::Drained) => {
+                tracing::info!("the worker of this process has drained; the next start has one");
+            }
+            Err(error) => tracing::error!(%error, "the worker of this process ended"),
         }
     });
     Ok(())

@@ -12,7 +12,7 @@ use identity::{FileNames, Identity, JoinToken};
 use plan::placement::Limits;
 use types::Class;
 pub(super) use worker::Config;
-use worker::Roles;
+use worker::{Finished, Roles};
 
 use super::{
     WorkerArgs,
@@ -25,10 +25,13 @@ use crate::{failure::Failure, source, system, terminal};
 
 /// How long a coordinator is looked for.
 const DISCOVERY_PATIENCE: Duration = Duration::from_secs(10);
+/// What is said when a worker has left as it was asked to.
+const DRAINED: &str = "drained: what was open here is finished, and this worker has left its \
+                       cluster; start it again to take part";
 /// Share of the free memory that a worker uses if nobody says.
 const MEMORY_SHARE: f64 = 0.8;
 
-/// Works until it is told to stop.
+/// Works until it is told to stop, or drained.
 ///
 /// # Errors
 ///
@@ -66,7 +69,11 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     block_on(async {
         let stop = stopped();
         let worked = worker::run(config, cpu, checkpoint, stop).await;
-        worked.map_err(|error| Failure::Input(error.to_string()))
+        match worked.map_err(|error| Failure::Input(error.to_string()))? {
+            Finished::Stopped => {}
+            Finished::Drained => terminal::say(DRAINED),
+        }
+        Ok(())
     })
 }
 

@@ -26,9 +26,13 @@ fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
     });
     let mut pool = Pool::start(&["--store", &format!("etcd:http://127.0.0.1:{}", etcd.port)]);
     let running = starting.join().unwrap();
-    pool.add_worker(&["--layers", "0..4"]);
+    let token = pool.manage(&["token", "create", "--uses", "1"]);
+    pool.add_worker(&["--layers", "0..4", "--token", &token]);
     pool.add_worker(&["--layers", "4..8"]);
     pool.wait_ready(2);
+    let id = token.parse::<identity::JoinToken>().unwrap().id.to_string();
+    let list = pool.manage(&["token", "list"]);
+    assert!(list.lines().any(|line| line.starts_with(&id) && line.contains("used up")), "{list}");
     let id = pool.create(PROMPT, 5, 6.0);
     pool.wait("the video has begun", || {
         let video = pool.json(&format!("/v1/videos/{id}"))?;

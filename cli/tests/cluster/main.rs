@@ -9,6 +9,7 @@ mod doors;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod live;
+mod manage;
 mod overload;
 mod peer;
 mod pictures;

@@ -141,6 +141,12 @@ impl Pool {
         token.trim().to_owned()
     }
 
+    /// The output of a command that manages it, on the coordinator's machine.
+    pub(crate) fn manage(&self, arguments: &[&str]) -> String {
+        let output = succeed(filmloom().args(arguments).arg("--data").arg(self.data()));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     /// Waits until a first chunk has gone through a pipeline of so many workers.
     pub(crate) fn wait_ready(&self, workers: usize) {
         self.wait(&format!("{workers} workers are ready"), || {

@@ -23,6 +23,7 @@ impl Core {
             Command::Profile { node } => self.profile(node),
             Command::Assign { node, assignment, duty } => self.assign(node, assignment, &duty),
             Command::Release { node } => {
+                self.tell_to_drain(node);
                 let assignment = self.cluster.pipeline().assignment();
                 self.tell(node, Asked::Release(wire::Release { assignment }));
             }

@@ -13,10 +13,12 @@
 //! done elsewhere and comes back as an event.
 
 mod commands;
+mod drain;
 mod film;
 mod links;
 mod nodes;
 mod pace;
+mod readiness;
 mod videos;
 pub(crate) mod views;
 mod waiting;
@@ -39,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 use types::{Branch, Fence, Incarnation, JobId, NodeId};
 
 pub use commands::UNCOMMITTED_CHUNKS_MAX;
+pub(crate) use drain::{Drained, NotDrained};
 pub(crate) use film::{Film, Wish};
 pub(crate) use nodes::{Entering, NotEntered, Session};
 
@@ -393,34 +396,6 @@ impl Core {
         if self.cluster.handle_created(now, job, spec).is_err() {
             // The queue is full: the next video that is made shows it as well.
             self.films.remove(&job);
-        }
-    }
-
-    /// Why a video that is asked for now would not be made, if so.
-    pub(crate) fn problem(&self) -> Option<String> {
-        let pipeline = self.cluster.pipeline();
-        if let Some(problem) = pipeline.problem() {
-            let members = self.cluster.members().map(|(_, member)| member);
-            let excluded = members.filter_map(|member| {
-                let why = member.excluded.as_ref()?;
-                Some(format!("; {} is left out: {why}", member.offer.name))
-            });
-            return Some(excluded.fold(problem.to_owned(), |text, why| text + &why));
-        }
-        if pipeline.plan().is_none() {
-            return Some("no worker has joined yet, or none is measured yet".to_owned());
-        }
-        if !pipeline.is_ready() {
-            return Some("workers are loading the model".to_owned());
-        }
-        match self.probe.as_ref().map(|probe| &probe.outcome) {
-            Some(Some(Ok(()))) => None,
-            Some(Some(Err(problem))) => {
-                Some(format!("the first chunk of these workers failed: {problem}"))
-            }
-            Some(None) | None => {
-                Some("a first chunk is being made to see that all is well".to_owned())
-            }
         }
     }
 

@@ -118,6 +118,10 @@ impl Core {
         self.nodes.insert(node, record);
         let held = hello.held.into_iter().filter_map(|held| control::fence(held.fence).ok());
         self.cluster.handle_held(now, node, &held.collect::<Vec<_>>());
+        if hello.draining {
+            self.cluster.drain(now, node);
+        }
+        self.tell_to_drain(node);
         Ok(incarnation)
     }
 
@@ -278,6 +282,7 @@ pub(crate) fn presence(member: &Member) -> &'static str {
     match (member.presence, &member.excluded) {
         (Presence::Gone, _) => "gone",
         (Presence::Lost(_), _) => "suspected",
+        (Presence::Here, _) if member.is_draining => "draining",
         (Presence::Here, Some(_)) => "failed",
         (Presence::Here, None) if member.speed.is_none() => "measuring",
         (Presence::Here, None) => "ready",

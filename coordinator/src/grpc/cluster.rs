@@ -41,6 +41,7 @@ fn list(core: &Core) -> ListNodesReply {
             name: member.offer.name.clone(),
             incarnation: member.incarnation.0,
             state: match member.presence {
+                Presence::Here if member.is_draining => node::State::Draining,
                 Presence::Here => node::State::Here,
                 Presence::Lost(_) | Presence::Gone => node::State::Lost,
             }

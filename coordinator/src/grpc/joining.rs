@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::{Authority, JoinToken, Subject, TokenError, TokenRecord, Validity, node_id};
+use identity::{Authority, JoinToken, Subject, Validity, node_id};
 use proto::{
     common_version,
     control::{self, wire},
@@ -15,45 +15,29 @@ use crate::{
     core::{Handle, unix_now},
     records,
     saver::Saver,
+    tokens::{Tokens, TokensError},
 };
 
 /// How long a node's certificate lasts, in seconds: a year.
 const LIFETIME_S: u64 = 365 * 24 * 3600;
-/// Attempts to count a use of a token while others count theirs.
-const ATTEMPTS_MAX: usize = 16;
 
 /// The service that answers without a certificate.
 #[derive(Debug)]
 pub(crate) struct Joining {
     authority: Arc<Authority>,
+    tokens: Arc<Tokens>,
     handle: Handle,
     saver: Saver,
 }
 
 impl Joining {
-    pub(crate) fn new(authority: Arc<Authority>, handle: Handle, saver: Saver) -> Self {
-        Self { authority, handle, saver }
-    }
-
-    /// Counts a use of a token.
-    async fn use_token(&self, token: &JoinToken) -> Result<(), Status> {
-        let key = format!("{}{}", records::TOKENS, token.id);
-        let store = self.saver.store();
-        for _ in 0..ATTEMPTS_MAX {
-            let found = store.get(&key).await.map_err(unavailable)?;
-            let found = found.ok_or_else(|| denied(&TokenError::Unknown { id: token.id }))?;
-            let record = serde_json::from_slice::<TokenRecord>(&found.value);
-            let mut record = record.map_err(|error| Status::internal(error.to_string()))?;
-            record.use_once(token, unix_now()).map_err(|error| denied(&error))?;
-            let value = serde_json::to_vec(&record);
-            let value = value.map_err(|error| Status::internal(error.to_string()))?;
-            match store.put(&key, &value, Expect::Revision(found.revision)).await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(unavailable(error)),
-            }
-        }
-        Err(Status::unavailable("too many nodes join at once: try again"))
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        tokens: Arc<Tokens>,
+        handle: Handle,
+        saver: Saver,
+    ) -> Self {
+        Self { authority, tokens, handle, saver }
     }
 }
 
@@ -77,7 +61,7 @@ impl wire::joining_server::Joining for Joining {
         let certificate = self.authority.sign(&Subject::Node(node), &public_key, validity);
         let certificate =
             certificate.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        self.use_token(&token).await?;
+        self.tokens.use_once(&token, node).await.map_err(refused)?;
         self.admit(node, name).await?;
         Ok(Response::new(wire::JoinReply {
             node: control::node_bytes(node),
@@ -97,7 +81,7 @@ impl Joining {
         match put {
             // It has joined before, with the same key.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(unavailable(&error)),
         }
         let added = self.handle.ask(move |core| {
             if !core.knows(node) {
@@ -112,6 +96,20 @@ fn denied(error: &dyn std::error::Error) -> Status {
     Status::unauthenticated(error.to_string())
 }
 
-fn unavailable(error: StoreError) -> Status {
+/// A node may ask again, but for one that its token refuses.
+fn refused(error: TokensError) -> Status {
+    match error {
+        TokensError::Refused(error) => denied(&error),
+        TokensError::Store(error) => unavailable(&error),
+        busy @ TokensError::Busy { .. } => Status::unavailable(busy.to_string()),
+        TokensError::Unknown { .. }
+        | TokensError::Nothing
+        | TokensError::Record { .. }
+        | TokensError::File(_)
+        | TokensError::Random(_) => Status::internal(error.to_string()),
+    }
+}
+
+fn unavailable(error: &StoreError) -> Status {
     Status::unavailable(format!("the state store is away: {error}"))
 }

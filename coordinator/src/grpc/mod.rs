@@ -1,6 +1,7 @@
 //! What workers and tools reach by gRPC: joining, sessions, the data plane, weights,
-//! the cluster's state, health and reflection.
+//! the cluster's state and its management, health and reflection.
 
+mod admin;
 mod blobs;
 mod cluster;
 mod joining;
@@ -19,7 +20,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::interceptor::InterceptedService;
 
-use crate::{core::Handle, saver::Saver};
+use crate::{core::Handle, saver::Saver, tokens::Tokens};
 
 /// What the gRPC side stands on.
 pub(crate) struct Grpc {
@@ -29,6 +30,7 @@ pub(crate) struct Grpc {
     pub(crate) switchboard: Switchboard,
     pub(crate) handle: Handle,
     pub(crate) saver: Saver,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) about: About,
     pub(crate) library: Arc<Library>,
 }
@@ -41,12 +43,14 @@ pub(crate) use session::About;
 ///
 /// The transport's, a sentence.
 pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
-    let Grpc { listener, authority, identity, switchboard, handle, saver, about, library } = grpc;
+    let Grpc { listener, authority, identity, switchboard, handle, saver, .. } = grpc;
+    let Grpc { tokens, about, library, .. } = grpc;
     let config = identity::server_config(&identity, Arc::new(DefaultTimeProvider));
     let incoming = tls::incoming(listener, Arc::new(config));
     let (_kept, known) = watch::channel(Some(switchboard));
     let data = DataService::new(known, Relaying::On);
-    let joining = joining::Joining::new(authority, handle.clone(), saver);
+    let joining = joining::Joining::new(authority, Arc::clone(&tokens), handle.clone(), saver);
+    let managing = admin::Managing::new(tokens, handle.clone()).into_server();
     let control = session::Sessions::new(handle.clone(), about);
     let lending = blobs::Lending::new(library).into_server();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -64,6 +68,7 @@ pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
         .add_service(JoiningServer::new(joining).max_decoding_message_size(JOIN_BYTES_MAX))
         .add_service(data.into_server())
         .add_service(ControlServer::new(control).max_decoding_message_size(CONTROL_BYTES_MAX))
+        .add_service(managing)
         .add_service(InterceptedService::new(lending, members_only))
         .add_service(ClusterServer::with_interceptor(cluster::State::new(handle), members_only))
         .add_service(InterceptedService::new(health_service, members_only))

@@ -1,7 +1,7 @@
 //! The key and the certificate by which one member proves who it is.
 //!
 //! ```text
-//! folder/node.key   PKCS #8 private key, mode 0600
+//! folder/node.key   PKCS #8 private key, mode 0600; alone until it is signed
 //! folder/node.crt   what the authority signed
 //! folder/ca.crt     the authority; written first, node.crt last
 //! ```
@@ -205,6 +205,28 @@ impl Key {
     /// The id of the node that holds this key.
     pub fn node_id(&self) -> NodeId {
         node_id(&self.public_der())
+    }
+
+    /// The key of a folder, which is made and written if there is none. Whoever has
+    /// its key signed keeps it before: an answer that was lost can be asked for again.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] names the file and what to do; [`FileError::Invalid`] too if the
+    /// system gives no randomness.
+    pub fn keep(folder: &Path, names: FileNames) -> Result<Self, FileError> {
+        let [path, certificate_path] = names.paths(folder);
+        match files::read_as(&path, Readers::Owner, Self::from_pem) {
+            Err(FileError::Missing { .. }) => {}
+            kept => return kept,
+        }
+        let key =
+            Self::generate().map_err(|source| FileError::Invalid { path: path.clone(), source })?;
+        files::create_folder(folder)?;
+        // A certificate of another key is good for nothing.
+        files::remove(&certificate_path)?;
+        files::write(&path, &key.0.serialize_pem(), Readers::Owner)?;
+        Ok(key)
     }
 
     fn from_pem(text: &str) -> Result<Self, Error> {

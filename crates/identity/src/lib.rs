@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A cluster has one [`Authority`]. It signs the public key of every node, of the
-//! coordinator and of every client; the certificate names which of them its holder
-//! is ([`Subject`]). A private key never leaves the machine it was made on. Who
+//! coordinator, of every client and of whoever manages the cluster; the certificate
+//! names which of them its holder is ([`Subject`]). A private key never leaves the machine it was made on. Who
 //! has no certificate yet shows a [`JoinToken`], which also says which authority
 //! to believe, so not even the first connection trusts a stranger.
 //!
@@ -44,7 +44,7 @@ pub use error::Error;
 pub use files::{FileError, write_secret_file};
 pub use hex::ParseHexError;
 pub use identity::{FileNames, Identity, Key};
-pub use record::{SecretDigest, TokenError, TokenRecord};
+pub use record::{SecretDigest, Terms, TokenError, TokenRecord};
 pub use subject::{ClientName, ParseSubjectError, Subject, node_id};
 pub use tls::{
     Expect, SERVER_NAME, Untrusted, client_config, join_config, server_config, server_name,

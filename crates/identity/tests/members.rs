@@ -143,6 +143,37 @@ fn a_renewed_certificate_keeps_the_key_and_the_id() {
 }
 
 #[test]
+fn a_key_that_was_kept_is_the_same_when_it_is_signed_later() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("made/on/the/way");
+
+    let first = Key::keep(&data, FileNames::Node).unwrap();
+    let again = Key::keep(&data, FileNames::Node).unwrap();
+
+    assert_eq!(again.public_der(), first.public_der());
+    let unsigned = Identity::load(&data, FileNames::Node).err().unwrap();
+    assert!(matches!(unsigned, FileError::Missing { path } if path.ends_with("node.crt")));
+    let authority = authority();
+    let subject = Subject::Node(again.node_id());
+    let certificate = authority.sign(&subject, &again.public_der(), validity()).unwrap();
+    let identity = Identity::new(again, certificate, authority.certificate().clone()).unwrap();
+    identity.store(&data, FileNames::Node).unwrap();
+    assert_eq!(Identity::load(&data, FileNames::Node).unwrap().subject(), &subject);
+}
+
+#[test]
+fn a_certificate_whose_key_is_lost_goes_when_another_key_is_kept() {
+    let folder = TempDir::new().unwrap();
+    coordinator(&authority()).store(folder.path(), FileNames::Node).unwrap();
+    fs::remove_file(folder.path().join("node.key")).unwrap();
+
+    Key::keep(folder.path(), FileNames::Node).unwrap();
+
+    let unsigned = Identity::load(folder.path(), FileNames::Node).err().unwrap();
+    assert!(matches!(unsigned, FileError::Missing { path } if path.ends_with("node.crt")));
+}
+
+#[test]
 fn an_identity_is_read_back_from_its_files() {
     let folder = TempDir::new().unwrap();
     let inner = folder.path().join("made/on/the/way");

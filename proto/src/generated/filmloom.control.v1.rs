@@ -142,6 +142,9 @@ pub struct Hello {
     /// Whether it can fetch the weights of another model than those.
     #[prost(bool, tag = "15")]
     pub fetches: bool,
+    /// Whether it was told to drain in this life.
+    #[prost(bool, tag = "16")]
+    pub draining: bool,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Limits {
@@ -636,7 +639,7 @@ pub struct JobFailed {
     #[prost(string, tag = "2")]
     pub problem: ::prost::alloc::string::String,
 }
-/// Finish what is open, take nothing new, leave.
+/// Finish what is open, take nothing new; leave when the next Release comes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {}
 /// The worker stops of its own accord.
@@ -737,7 +740,8 @@ pub mod joining_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// A token becomes a certificate.
+        /// A token becomes a certificate. Asked again with the same key, a token that has no
+        /// uses left gives a certificate again: the first answer may have been lost.
         ///
         /// UNAUTHENTICATED: the token is unknown, wrong, expired, used up or revoked.
         /// FAILED_PRECONDITION: no protocol version in common.
@@ -777,7 +781,8 @@ pub mod joining_server {
     /// Generated trait containing gRPC methods that should be implemented for use with JoiningServer.
     #[async_trait]
     pub trait Joining: std::marker::Send + std::marker::Sync + 'static {
-        /// A token becomes a certificate.
+        /// A token becomes a certificate. Asked again with the same key, a token that has no
+        /// uses left gives a certificate again: the first answer may have been lost.
         ///
         /// UNAUTHENTICATED: the token is unknown, wrong, expired, used up or revoked.
         /// FAILED_PRECONDITION: no protocol version in common.
