@@ -22,7 +22,11 @@ use std::{future::Future, sync::Arc};
 use backend::{Backend, Cpu};
 use checkpoint::Checkpoint;
 use coordinator::UNCOMMITTED_CHUNKS_MAX;
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use args::{DrainArgs, ServeArgs, StatusArgs, TokenCommand, WorkerArgs};
@@ -56,26 +60,26 @@ fn log() {
     drop(format.with_ansi(false).try_init());
 }
 
-/// Changes when the process is told to stop.
-fn stopped() -> watch::Receiver<bool> {
+/// Changes when the process is told to stop. Signals are taken from the call on.
+fn stopped() -> Result<watch::Receiver<bool>, Failure> {
+    let taken = |kind| {
+        signal(kind).map_err(|error| Failure::Machine(format!("cannot take signals: {error}")))
+    };
+    let mut signals = [taken(SignalKind::interrupt())?, taken(SignalKind::terminate())?];
     let (sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        signalled().await;
+        signalled(&mut signals).await;
         sender.send_replace(true);
         // A second signal does not wait.
-        signalled().await;
+        signalled(&mut signals).await;
         std::process::exit(130);
     });
-    stopped
+    Ok(stopped)
 }
 
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return drop(tokio::signal::ctrl_c().await);
-    };
+async fn signalled([interrupt, terminate]: &mut [Signal; 2]) {
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
 }

@@ -69,6 +69,7 @@ async fn serve(
     };
     let running = coordinator::start(config).await;
     let running = running.map_err(|error| Failure::Input(error.to_string()))?;
+    let mut stop = stopped()?;
     terminal::say(&format!("HTTP at http://{}, workers at {}", running.http, running.grpc));
     let port = running.grpc.port();
     let (host, token) = (host_name(), running.token.display());
@@ -76,7 +77,6 @@ async fn serve(
         "other machines join with: filmloom worker --join {host}:{port} --token \"$(cat {token})\""
     ));
     let _announced = announced(args, running.grpc, &running.token);
-    let mut stop = stopped();
     if !args.no_worker {
         beside(args, (digest, engine), &data, &running, stop.clone())?;
     }

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
         ..config(coordinator, data, name, listen, device, cpu.class())
     };
     block_on(async {
-        let stop = stopped();
+        let stop = stopped()?;
         let worked = worker::run(config, cpu, checkpoint, stop).await;
         match worked.map_err(|error| Failure::Input(error.to_string()))? {
             Finished::Stopped => {}
