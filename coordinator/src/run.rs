@@ -31,7 +31,6 @@ use plan::{
 };
 use proto::{control::wire, data::End};
 use rustls::time_provider::DefaultTimeProvider;
-use store::Store;
 use tokio::{
     net::TcpListener,
     sync::mpsc,

@@ -39,7 +39,7 @@ pub struct Tokens {
     store: Arc<dyn Store>,
     authority: Fingerprint,
     file: PathBuf,
-    /// Whoever revokes looks at the file too: one after the other.
+    /// Records are changed one after the other: many machines may join at once.
     turn: Mutex<()>,
 }
 
@@ -199,7 +199,7 @@ impl Tokens {
         token: &JoinToken,
         node: NodeId,
     ) -> Result<(), TokensError> {
-        let id = token.id;
+        let (id, _turn) = (token.id, self.turn.lock().await);
         let used = self.change(id, |record| Ok(record.use_once(token, node, unix_now())?)).await?;
         Ok(used.ok_or(TokenError::Unknown { id })?)
     }

@@ -90,10 +90,9 @@ impl Peer {
 
     /// What a session that begins like this is refused with.
     pub(crate) async fn refusal(&self, hello: wire::Hello) -> (wire::refusal::Reason, String) {
-        match self.open(Said::Hello(hello)).await.unwrap().1 {
-            Asked::Refusal(refusal) => (refusal.reason(), refusal.message),
-            other => panic!("not refused: {other:?}"),
-        }
+        let (_, answer) = self.open(Said::Hello(hello)).await.unwrap();
+        let Asked::Refusal(refusal) = answer else { panic!("not refused: {answer:?}") };
+        (refusal.reason(), refusal.message)
     }
 }
 
