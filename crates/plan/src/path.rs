@@ -36,13 +36,28 @@ pub fn absorbs(model: &Model) -> bool {
 /// either end. VideoMLA's own shapes are cheaper rebuilt (thousands of queries,
 /// a latent wider than a head), the embedded model's absorbed.
 pub fn is_absorbed_cheaper(mla: &Mla, queries: u64, keys: u64) -> bool {
-    let [rank, nope, rope, value] =
-        [mla.kv_rank, mla.nope, mla.rope, mla.value].map(|width| width as u64);
-    let times = u64::saturating_mul;
-    let projections = times(rank, sum([nope, value]));
-    let rebuild = times(keys, sum([times(queries, sum([nope, rope, value])), projections]));
-    let absorb = times(queries, sum([times(keys, sum([rank, rank, rope])), projections]));
-    absorb < rebuild
+    absorbed_multiplications(mla, queries, keys) < rebuilt_multiplications(mla, queries, keys)
+}
+
+/// Multiplications of a head's absorbed attention.
+pub(crate) fn absorbed_multiplications(mla: &Mla, queries: u64, keys: u64) -> u64 {
+    let [rank, rope] = [mla.kv_rank, mla.rope].map(|width| width as u64);
+    times(queries, sum([times(keys, sum([rank, rank, rope])), projections(mla)]))
+}
+
+/// Multiplications of a head's rebuilt attention.
+pub(crate) fn rebuilt_multiplications(mla: &Mla, queries: u64, keys: u64) -> u64 {
+    let widths = [mla.nope, mla.rope, mla.value].map(|width| width as u64);
+    times(keys, sum([times(queries, sum(widths)), projections(mla)]))
+}
+
+/// Multiplications between a head's latent and its key without position and value.
+fn projections(mla: &Mla) -> u64 {
+    times(mla.kv_rank as u64, sum([mla.nope as u64, mla.value as u64]))
+}
+
+fn times(number: u64, by: u64) -> u64 {
+    number.saturating_mul(by)
 }
 
 #[cfg(test)]

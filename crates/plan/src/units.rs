@@ -51,6 +51,21 @@ pub fn counted(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
+/// Names of a list that may be long: `a`, `a and b`, `a, b, c, d and 60 more`.
+pub fn listed(names: &[String]) -> String {
+    if names.len() <= NAMES_MAX + 1 {
+        return match names.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, before)) => format!("{} and {last}", before.join(", ")),
+            None => "nobody".to_owned(),
+        };
+    }
+    format!("{} and {} more", names[..NAMES_MAX].join(", "), names.len() - NAMES_MAX)
+}
+
+/// Names that are repeated of a long list.
+const NAMES_MAX: usize = 4;
+
 /// The product of sizes, at most `u64::MAX`.
 pub(crate) fn product<const N: usize>(sizes: [usize; N]) -> u64 {
     sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
@@ -82,6 +97,16 @@ mod tests {
     fn one_thing_is_no_plural() {
         let shown = [0, 1, 1081].map(|number| counted(number, "chunk"));
         assert_eq!(shown, ["0 chunks", "1 chunk", "1,081 chunks"]);
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let names = |count: usize| (0..count).map(|name| format!("w{name}")).collect::<Vec<_>>();
+        let shown = [0, 1, 2, 5, 6].map(|count| listed(&names(count)));
+
+        let expected =
+            ["nobody", "w0", "w0 and w1", "w0, w1, w2, w3 and w4", "w0, w1, w2, w3 and 2 more"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

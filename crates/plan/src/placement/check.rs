@@ -5,7 +5,7 @@ use super::{
     problem::{Problem, Roles},
     search,
 };
-use crate::units::{Bytes, counted};
+use crate::units::{Bytes, counted, listed, sum};
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -80,8 +80,8 @@ pub enum Error {
     },
     /// A pin asks for more than the worker may hold. Shorten it, or allow more.
     #[error(
-        "{name} is pinned to {}, but its memory and limits allow {allowed}: shorten the pin or \
-         allow more", counted(*pinned as u64, "layer")
+        "{name} is pinned to {}, but its memory and limits allow {allowed}{}: shorten the pin or \
+         allow more", counted(*pinned as u64, "layer"), lacking(*short_bytes)
     )]
     PinTooLong {
         /// The worker's name.
@@ -90,11 +90,13 @@ pub enum Error {
         pinned: usize,
         /// Layers it may hold.
         allowed: usize,
+        /// Bytes that it lacks; 0 if something else than memory is in the way.
+        short_bytes: u64,
     },
-    /// Pinned workers are of several classes. Unpin some, or allow mixing.
+    /// Pinned workers are of several classes. Unpin some.
     #[error(
         "{name} is of class {class}, but {other}, which is pinned too, of {other_class}: unpin \
-         one of them, or pass --allow-mixed"
+         one of them, since a video stays in one class"
     )]
     PinsMixed {
         /// A pinned worker's name.
@@ -107,17 +109,30 @@ pub enum Error {
         other_class: String,
     },
     /// No worker can decode, or none can encode text. Add one that can.
-    #[error("no worker that may take part can {what}: add one, or give one the memory for it")]
+    #[error("no worker that may take part can {what}: add one that can")]
     Unable {
         /// What it would have to do.
         what: &'static str,
     },
+    /// Some could decode, or encode text, but have no room for it. Give one more memory.
+    #[error(
+        "no worker has room to {what}: {name} lacks {} for it, the others more; give it memory, \
+         or add a worker", Bytes(*short_bytes)
+    )]
+    NoRoom {
+        /// What it would have to do.
+        what: &'static str,
+        /// The worker that lacks least.
+        name: String,
+        /// Bytes that it lacks.
+        short_bytes: u64,
+    },
     /// The memory of all workers together is too small. Add workers or memory.
     #[error(
-        "{} of {} a layer and job state need {}, but workers of one class have {} and room for \
-         {placeable} of them: add workers or memory, or run fewer jobs",
+        "{} of {} a layer and job state need {}, but there are {} and room for {placeable} of \
+         them on {}: {} are short; add workers or memory, or run fewer jobs",
         counted(*layers as u64, "layer"), Bytes(*layer_bytes), Bytes(*need_bytes),
-        Bytes(*usable_bytes)
+        Bytes(*usable_bytes), listed(names), Bytes(*short_bytes)
     )]
     TooLarge {
         /// Layers of the model.
@@ -130,6 +145,10 @@ pub enum Error {
         usable_bytes: u64,
         /// Layers for which that class has room.
         placeable: usize,
+        /// Names of that class's workers.
+        names: Vec<String>,
+        /// Bytes that they lack, at the least.
+        short_bytes: u64,
     },
     /// Memory would do, but what must stand together cannot. Connect or relieve workers.
     #[error(
@@ -238,7 +257,8 @@ fn check_pins(request: &Request) -> Result<(), Error> {
         let (first, last) = (range(worker).start == 0, range(worker).end == layers);
         let allowed = problem.layers_max(worker, Roles { first, last, ..Roles::default() });
         if allowed < pinned {
-            return Err(Error::PinTooLong { name: name(worker), pinned, allowed });
+            let short_bytes = pin_short_bytes(request, worker, first, last);
+            return Err(Error::PinTooLong { name: name(worker), pinned, allowed, short_bytes });
         }
     }
     Ok(())
@@ -251,23 +271,21 @@ pub(super) fn fits_nowhere(request: &Request) -> Error {
         search::classes(request).iter().map(|class| Problem::new(request, class)).collect();
     let decodes = Roles { decodes: true, ..Roles::default() };
     let encodes = Roles { encodes: true, ..Roles::default() };
-    let able = |problem: &Problem, workers: &[usize], roles: Roles| {
-        workers.iter().any(|&worker| problem.fits_beside(worker, roles))
-    };
-    if !problems.iter().any(|problem| able(problem, &problem.decoders, decodes)) {
-        return Error::Unable { what: "decode" };
+    let decoders = |problem: &Problem| problem.decoders.clone();
+    let texts = |problem: &Problem| problem.texts.clone();
+    let unable = no_room(&problems, "decode", decodes, decoders)
+        .or_else(|| no_room(&problems, "encode text", encodes, texts));
+    if let Some(error) = unable {
+        return error;
     }
-    if !problems.iter().any(|problem| able(problem, &problem.texts, encodes)) {
-        return Error::Unable { what: "encode text" };
-    }
-    let room = |workers: &Vec<usize>| {
-        let problem = Problem::new(request, workers);
+    let room = |workers: Vec<usize>| {
+        let problem = Problem::new(request, &workers);
         let layers = workers.iter().map(|&worker| problem.layers_max(worker, Roles::default()));
         let usable = workers.iter().map(|&worker| request.workers[worker].usable_bytes());
-        (layers.fold(0, usize::saturating_add), usable.fold(0, u64::saturating_add))
+        (layers.fold(0, usize::saturating_add), usable.fold(0, u64::saturating_add), workers)
     };
-    let (placeable, usable_bytes) =
-        search::classes(request).iter().map(room).max().unwrap_or((0, 0));
+    let (placeable, usable_bytes, workers) =
+        search::classes(request).into_iter().map(room).max().unwrap_or_default();
     let layers = work.layers;
     let footprint = &work.footprint;
     let layer_bytes = footprint.layer(jobs);
@@ -280,7 +298,61 @@ pub(super) fn fits_nowhere(request: &Request) -> Error {
     let need_bytes =
         others.into_iter().fold(layer_bytes.saturating_mul(layers as u64), u64::saturating_add);
     if placeable < layers || usable_bytes < need_bytes {
-        return Error::TooLarge { layers, layer_bytes, need_bytes, usable_bytes, placeable };
+        let homeless = layer_bytes.saturating_mul(layers.saturating_sub(placeable) as u64);
+        return Error::TooLarge {
+            layers,
+            layer_bytes,
+            need_bytes,
+            usable_bytes,
+            placeable,
+            names: workers.iter().map(|&worker| request.workers[worker].name.clone()).collect(),
+            short_bytes: homeless.max(need_bytes.saturating_sub(usable_bytes)),
+        };
     }
     Error::NoChain { layers, placeable }
+}
+
+/// Why nobody of these can take a role, if nobody can.
+fn no_room(
+    problems: &[Problem],
+    what: &'static str,
+    roles: Roles,
+    able: impl Fn(&Problem) -> Vec<usize>,
+) -> Option<Error> {
+    let lacks = |problem: &Problem| {
+        let lack = |worker: usize| (problem.lacking_beside(worker, roles), worker);
+        able(problem).into_iter().map(lack).min()
+    };
+    let least = problems
+        .iter()
+        .filter_map(|problem| Some((lacks(problem)?, problem)))
+        .min_by_key(|&(lack, _)| lack);
+    match least {
+        None => Some(Error::Unable { what }),
+        Some(((0, _), _)) => None,
+        Some(((short_bytes, worker), problem)) => {
+            let name = problem.request.workers[worker].name.clone();
+            Some(Error::NoRoom { what, name, short_bytes })
+        }
+    }
+}
+
+/// Bytes that a pinned worker lacks for its layers.
+fn pin_short_bytes(request: &Request, worker: usize, first: bool, last: bool) -> u64 {
+    let (footprint, jobs) = (&request.work.footprint, request.objective.jobs());
+    let worker = &request.workers[worker];
+    let pinned = worker.limits.layers.as_ref().map_or(0, |layers| layers.len() as u64);
+    let ends = [(first, footprint.first_stage_bytes), (last, footprint.last_stage_bytes)];
+    let ends = ends.into_iter().filter(|&(is_end, _)| is_end).map(|(_, bytes)| bytes);
+    let layers = footprint.layer(jobs).saturating_mul(pinned);
+    let need = sum(ends.chain([layers, footprint.stage_bytes]));
+    need.saturating_sub(worker.usable_bytes())
+}
+
+/// What is said of bytes that are short, if any are.
+fn lacking(short_bytes: u64) -> String {
+    match short_bytes {
+        0 => String::new(),
+        short => format!(", {} short", Bytes(short)),
+    }
 }

@@ -53,7 +53,15 @@ pub(super) enum LookAhead {
 impl Chain {
     /// Seconds per chunk of so many interleaved jobs: what is minimised.
     pub(super) fn seconds_per_chunk(&self, work: &Work, jobs: u32) -> f64 {
-        let runs = work.later_chunks;
+        self.seconds_apart(work.later_chunks, jobs)
+    }
+
+    /// The same of their first chunks.
+    pub(super) fn seconds_per_first_chunk(&self, work: &Work, jobs: u32) -> f64 {
+        self.seconds_apart(work.first_chunk, jobs)
+    }
+
+    fn seconds_apart(&self, runs: Runs, jobs: u32) -> f64 {
         self.busy_max(runs).max(self.job_chunk(runs, LookAhead::On) / f64::from(jobs))
     }
 

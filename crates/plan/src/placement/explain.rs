@@ -15,6 +15,9 @@ pub struct Explanation {
     pub left_out: Vec<LeftOut>,
     /// The fastest node that could do everything alone, if there is one.
     pub one_node: Option<OneNode>,
+    /// Seconds per chunk of the best placement on several workers that was found, if any
+    /// was.
+    pub pool_seconds: Option<f64>,
     /// Whether pooling is worth it.
     pub verdict: Verdict,
 }
@@ -88,12 +91,21 @@ pub const POOL_GAIN_MIN: f64 = 0.02;
 pub(super) fn explain(problem: &Problem, team: &Team, prediction: &Prediction) -> Explanation {
     let request = problem.request;
     let used: Vec<_> = prediction.memory.iter().map(|held| held.worker).collect();
-    let left_out = (0..request.workers.len())
-        .filter(|worker| !used.contains(worker))
-        .map(|worker| LeftOut { worker, reason: reason(problem, team, prediction, worker) })
-        .collect();
-    let one_node = one_node(request);
     let seconds = prediction.seconds_per_chunk;
+    let mut pool_seconds = (1 < used.len()).then_some(seconds);
+    let mut left_out = Vec::new();
+    for worker in (0..request.workers.len()).filter(|worker| !used.contains(worker)) {
+        let joined = joined_seconds(problem, team, worker);
+        if let (Ok(Some(joined)), 1) = (&joined, used.len()) {
+            pool_seconds = Some(pool_seconds.map_or(*joined, |least: f64| least.min(*joined)));
+        }
+        let slower = |joined: Option<f64>| {
+            let times = joined.map_or(1.0, |joined| joined / seconds);
+            Reason::Slower { percent: (100.0 * (times - 1.0)).max(0.0) }
+        };
+        left_out.push(LeftOut { worker, reason: joined.map_or_else(|reason| reason, slower) });
+    }
+    let one_node = one_node(request);
     let verdict = match one_node {
         None => Verdict::PoolNeeded,
         Some(node)
@@ -103,36 +115,34 @@ pub(super) fn explain(problem: &Problem, team: &Team, prediction: &Prediction) -
         }
         Some(node) => Verdict::PoolFaster { times: node.seconds_per_chunk / seconds },
     };
-    Explanation { left_out, one_node, verdict }
+    Explanation { left_out, one_node, pool_seconds, verdict }
 }
 
-fn reason(problem: &Problem, team: &Team, prediction: &Prediction, worker: usize) -> Reason {
+/// Seconds per chunk with this worker as a further stage, as far as a quick split finds
+/// any; else why it cannot be one.
+fn joined_seconds(problem: &Problem, team: &Team, worker: usize) -> Result<Option<f64>, Reason> {
     let Request { work, workers, objective, classes, .. } = problem.request;
     let class = &workers[team.seats[0].worker].class;
     if *classes == Classes::One && workers[worker].class != *class {
-        return Reason::OtherClass { class: class.clone() };
+        return Err(Reason::OtherClass { class: class.clone() });
     }
     let usable_bytes = workers[worker].usable_bytes();
     let footprint = &work.footprint;
     let need_bytes = footprint.layer(objective.jobs()).saturating_add(footprint.stage_bytes);
     if usable_bytes < need_bytes {
-        return Reason::TooLittleMemory { need_bytes, usable_bytes };
+        return Err(Reason::TooLittleMemory { need_bytes, usable_bytes });
     }
     if problem.layers_max(worker, Roles::default()) == 0 {
-        return Reason::NoShare;
+        return Err(Reason::NoShare);
     }
     let Some(joined) = heuristic::nearest_seat(problem, team, worker) else {
-        return Reason::NoLayerLeft;
+        return Err(Reason::NoLayerLeft);
     };
     let ways = problem.ways(&joined);
     if ways.hops == f64::INFINITY || ways.back.delay == f64::INFINITY {
-        return Reason::NoLink;
+        return Err(Reason::NoLink);
     }
-    let seconds = match split::quick(problem, &joined) {
-        Ok(seconds) => seconds,
-        Err(_) => prediction.seconds_per_chunk,
-    };
-    Reason::Slower { percent: (100.0 * (seconds / prediction.seconds_per_chunk - 1.0)).max(0.0) }
+    Ok(split::quick(problem, &joined).ok())
 }
 
 /// The fastest node that can do everything alone.

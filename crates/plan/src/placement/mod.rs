@@ -77,8 +77,10 @@ mod exact;
 mod explain;
 mod heuristic;
 mod links;
+mod load;
 mod predict;
 mod problem;
+mod scale;
 mod search;
 mod split;
 mod text;
@@ -89,7 +91,9 @@ use std::{num::NonZeroU32, ops::Range};
 pub use check::Error;
 pub use explain::{Explanation, LeftOut, OneNode, POOL_GAIN_MIN, Reason, Verdict};
 pub use links::{Link, Links};
-pub use predict::{Bottleneck, Misplaced, Prediction, WorkerMemory, predict};
+pub use load::{Bottleneck, Carries, HopLoad, WorkerLoad};
+pub use predict::{Accuracy, Misplaced, Prediction, WorkerMemory, predict};
+pub use scale::{Scale, Shape};
 pub use search::{EXACT_WORKERS_MAX, Method, plan, plan_with};
 pub use work::{JobShape, Wire, WorkError};
 
@@ -127,7 +131,7 @@ pub enum Objective {
 pub enum Classes {
     /// All its workers are of one class: bits do not depend on the placement.
     One,
-    /// Any workers may stand together (`--allow-mixed`).
+    /// Any workers may stand together.
     Mixed,
 }
 

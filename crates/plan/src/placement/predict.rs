@@ -1,8 +1,9 @@
 //! How fast a given placement is, what bounds it, and what it holds.
 
 use super::{
-    Placement, Request, Stage,
-    cost::{self, Chain, Decoding, LookAhead, Way},
+    HopLoad, Placement, Request, Stage, WorkerLoad,
+    cost::{Chain, Decoding, LookAhead, Way},
+    load::{self, Bottleneck},
 };
 
 /// What a placement will do. Times are seconds.
@@ -16,29 +17,19 @@ pub struct Prediction {
     pub first_chunk_seconds: f64,
     /// Between two chunks of all jobs together: what a plan minimises.
     pub seconds_per_chunk: f64,
+    /// Between the first chunks of jobs that begin together.
+    pub seconds_per_first_chunk: f64,
     /// The worker or link that is busy longest.
     pub bottleneck: Bottleneck,
     /// The share of the time that it is busy, in 0..=1.
     pub busy_share: f64,
+    /// How busy every worker of the placement is, in the order of the request.
+    pub workers: Vec<WorkerLoad>,
+    /// What goes from worker to worker: hops in the order of the layers, the velocity's
+    /// way back, the clean frames' way to the decoder.
+    pub hops: Vec<HopLoad>,
     /// What every worker of the placement holds, in the order of the request.
     pub memory: Vec<WorkerMemory>,
-}
-
-/// A worker or a direction between two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bottleneck {
-    /// A worker.
-    Worker {
-        /// Its index.
-        worker: usize,
-    },
-    /// A link.
-    Link {
-        /// Index of the worker that sends.
-        from: usize,
-        /// Index of the worker that receives.
-        to: usize,
-    },
 }
 
 /// Bytes that a worker holds, of those it may use.
@@ -50,6 +41,17 @@ pub struct WorkerMemory {
     pub need_bytes: u64,
     /// Bytes it may use.
     pub usable_bytes: u64,
+}
+
+/// A prediction beside what was measured. Times are seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accuracy {
+    /// Jobs that were open.
+    pub jobs: u32,
+    /// Between two chunks of theirs, as predicted.
+    pub predicted_seconds: f64,
+    /// The same as measured.
+    pub measured_seconds: f64,
 }
 
 /// Why a placement cannot run at all. Correct the placement.
@@ -127,15 +129,21 @@ pub fn predict(request: &Request, placement: &Placement) -> Result<Prediction, M
         .speed
         .text_seconds
         .ok_or_else(|| Misplaced::CannotEncode { name: workers[placement.text].name.clone() })?;
-    let seconds_per_chunk = chain.seconds_per_chunk(work, objective.jobs().get());
-    let (bottleneck, busy_seconds) = bottleneck(request, placement);
+    let jobs = objective.jobs().get();
+    let seconds_per_chunk = chain.seconds_per_chunk(work, jobs);
+    let workers = load::workers(request, placement, seconds_per_chunk);
+    let hops = load::hops(request, placement, seconds_per_chunk);
+    let (bottleneck, busy_share) = load::longest(&workers, &hops);
     Ok(Prediction {
         chunk_seconds: chain.job_chunk(work.later_chunks, LookAhead::On),
         chunk_seconds_plain: chain.job_chunk(work.later_chunks, LookAhead::Off),
         first_chunk_seconds: text_seconds + chain.first_chunk(work),
         seconds_per_chunk,
+        seconds_per_first_chunk: chain.seconds_per_first_chunk(work, jobs),
         bottleneck,
-        busy_share: if seconds_per_chunk <= 0.0 { 0.0 } else { busy_seconds / seconds_per_chunk },
+        busy_share,
+        workers,
+        hops,
         memory: memory(request, placement),
     })
 }
@@ -146,9 +154,37 @@ impl Prediction {
         1.0 / self.seconds_per_chunk
     }
 
+    /// Seconds between two chunks of so many jobs, which may be others than planned for.
+    pub fn seconds_per_chunk_of(&self, jobs: u32) -> f64 {
+        let busy_seconds = self.busy_share * self.seconds_per_chunk;
+        busy_seconds.max(self.chunk_seconds / f64::from(jobs.max(1)))
+    }
+
+    /// Seconds from the prompts of so many jobs, which begin together, to the last
+    /// picture of all of them; each is so many chunks long. Prompts are encoded while
+    /// the first job's chunk is made.
+    pub fn videos_seconds(&self, jobs: u32, chunks: u32) -> f64 {
+        let first_ones = f64::from(jobs.saturating_sub(1)) * self.seconds_per_first_chunk;
+        let later_ones = f64::from(jobs) * f64::from(chunks.saturating_sub(1));
+        self.first_chunk_seconds + first_ones + later_ones * self.seconds_per_chunk_of(jobs)
+    }
+
+    /// This prediction beside the measured time between two chunks of so many jobs.
+    pub fn beside(&self, jobs: u32, measured_seconds: f64) -> Accuracy {
+        let predicted_seconds = self.seconds_per_chunk_of(jobs);
+        Accuracy { jobs, predicted_seconds, measured_seconds }
+    }
+
     /// Whether every worker may hold what it is to hold.
     pub fn fits(&self) -> bool {
         self.memory.iter().all(|held| held.need_bytes <= held.usable_bytes)
+    }
+}
+
+impl Accuracy {
+    /// By how many percent the prediction is too high; below 0, too low.
+    pub fn error_percent(&self) -> f64 {
+        100.0 * (self.predicted_seconds / self.measured_seconds - 1.0)
     }
 }
 
@@ -163,12 +199,12 @@ impl Placement {
     }
 
     /// Pairs of neighbouring stages' workers.
-    fn hops(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn hops(&self) -> impl Iterator<Item = (usize, usize)> {
         self.stages.windows(2).map(|pair| (pair[0].worker, pair[1].worker))
     }
 
     /// The workers of the first and of the last stage.
-    fn ends(&self) -> (usize, usize) {
+    pub(super) fn ends(&self) -> (usize, usize) {
         (self.stages[0].worker, self.stages[self.stages.len() - 1].worker)
     }
 }
@@ -233,7 +269,7 @@ fn chain(request: &Request, placement: &Placement) -> Result<Chain, Misplaced> {
 }
 
 /// Seconds of every stage per run.
-fn stage_times(request: &Request, Placement { stages, .. }: &Placement) -> Vec<f64> {
+pub(super) fn stage_times(request: &Request, Placement { stages, .. }: &Placement) -> Vec<f64> {
     let time = |(place, stage): (usize, &Stage)| {
         let speed = &request.workers[stage.worker].speed;
         let embedding = if place == 0 { speed.embedding_seconds } else { 0.0 };
@@ -254,39 +290,6 @@ fn way(request: &Request, from: usize, to: usize, bytes: u64) -> Result<Way, Mis
         .ok_or_else(|| Misplaced::NoLink { from: name(from), to: name(to) })?;
     let transfer = link.transfer_seconds(bytes);
     Ok(Way { delay: link.latency_seconds + transfer, transfer })
-}
-
-/// What a chunk keeps busy longest, and for how many seconds; the first of equals.
-fn bottleneck(request: &Request, placement: &Placement) -> (Bottleneck, f64) {
-    let runs = request.work.later_chunks;
-    let mut workers = vec![0.0; request.workers.len()];
-    for (stage, time) in placement.stages.iter().zip(stage_times(request, placement)) {
-        workers[stage.worker] += cost::stage_busy(runs, time);
-    }
-    let decoder = placement.decoder;
-    workers[decoder] += request.workers[decoder].speed.decode_seconds.unwrap_or(0.0);
-    let workers = workers
-        .into_iter()
-        .enumerate()
-        .map(|(worker, seconds)| (Bottleneck::Worker { worker }, seconds));
-
-    let transfer = |from, to, bytes| {
-        request.links.between(from, to).map_or(0.0, |link| link.transfer_seconds(bytes))
-    };
-    let work = &request.work;
-    let link = |from, to, seconds| (Bottleneck::Link { from, to }, seconds);
-    let (first, last) = placement.ends();
-    let links = placement
-        .hops()
-        .map(|(from, to)| {
-            link(from, to, cost::stage_busy(runs, transfer(from, to, work.hidden_bytes)))
-        })
-        .chain([
-            link(last, first, cost::back_busy(runs, transfer(last, first, work.velocity_bytes))),
-            link(first, decoder, transfer(first, decoder, work.x0_bytes)),
-        ]);
-    let longer = |a: (Bottleneck, f64), b: (Bottleneck, f64)| if a.1 < b.1 { b } else { a };
-    workers.chain(links).fold((Bottleneck::Worker { worker: first }, 0.0), longer)
 }
 
 /// Bytes of every worker of the placement.

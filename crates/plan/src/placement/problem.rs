@@ -132,7 +132,12 @@ impl<'a> Problem<'a> {
 
     /// Whether a worker that is no stage can hold what these roles need.
     pub(super) fn fits_beside(&self, worker: usize, roles: Roles) -> bool {
-        self.beside_bytes(roles) <= self.request.workers[worker].usable_bytes()
+        self.lacking_beside(worker, roles) == 0
+    }
+
+    /// Bytes that it lacks for them.
+    pub(super) fn lacking_beside(&self, worker: usize, roles: Roles) -> u64 {
+        self.beside_bytes(roles).saturating_sub(self.request.workers[worker].usable_bytes())
     }
 
     fn beside_bytes(&self, roles: Roles) -> u64 {

@@ -1,5 +1,7 @@
 //! A plan as people read it.
 
+use std::fmt;
+
 use super::{
     Bottleneck, Plan, Reason, Request, Stage, Verdict, WorkerMemory,
     explain::{POOL_GAIN_MIN, grouped},
@@ -28,7 +30,7 @@ impl Plan {
         }
         for (reason, workers) in grouped(&self.explanation.left_out) {
             let names: Vec<_> = workers.into_iter().map(name).collect();
-            lines.push(format!("left out: {}, {}", names.join(", "), words(reason)));
+            lines.push(format!("left out: {}, {}", names.join(", "), reason));
         }
         lines.push(String::new());
         lines.join("\n")
@@ -53,7 +55,8 @@ impl Plan {
         lines
     }
 
-    fn bound(&self, request: &Request) -> String {
+    /// What bounds the speed, a sentence. `request` is what was planned.
+    pub fn bound(&self, request: &Request) -> String {
         let name = |worker: usize| &request.workers[worker].name;
         let percent = 100.0 * self.prediction.busy_share;
         let longest = match self.prediction.bottleneck {
@@ -70,41 +73,62 @@ impl Plan {
         format!("bound by {longest}, busy {percent:.0} % of the time{waits}")
     }
 
-    fn verdict(&self, request: &Request) -> String {
-        let pool = self.prediction.seconds_per_chunk;
-        let alone = self.explanation.one_node.map_or_else(String::new, |node| {
-            let name = &request.workers[node.worker].name;
-            format!("{name} alone takes {} a chunk", seconds(node.seconds_per_chunk))
-        });
-        match self.explanation.verdict {
-            Verdict::PoolNeeded => "a pool is needed: no node can do everything alone".to_owned(),
-            Verdict::PoolFaster { times } => {
-                format!("pool: {} a chunk, {times:.2} times as fast; {alone}", seconds(pool))
-            }
-            Verdict::UseOneNode => format!(
-                "use one node: {alone}, the best placement {}: pooling gains less than {:.0} %",
-                seconds(pool),
-                100.0 * POOL_GAIN_MIN
+    /// Whether pooling is worth it, a sentence. `request` is what was planned.
+    pub fn verdict(&self, request: &Request) -> String {
+        let name = |worker: usize| &request.workers[worker].name;
+        let node = self.explanation.one_node;
+        match (self.explanation.verdict, node) {
+            (Verdict::PoolFaster { times }, Some(node)) => format!(
+                "pool: {} a chunk, {times:.2} times as fast; {} alone takes {} a chunk",
+                seconds(self.prediction.seconds_per_chunk),
+                name(node.worker),
+                seconds(node.seconds_per_chunk),
             ),
+            (Verdict::UseOneNode, Some(node)) => {
+                let when = if request.objective.jobs().get() == 1 { "in" } else { "every" };
+                let alone = seconds(node.seconds_per_chunk);
+                let pool = self.pool(node.seconds_per_chunk, when);
+                format!("use one node: {} makes a chunk {when} {alone}, {pool}", name(node.worker))
+            }
+            (Verdict::PoolNeeded | Verdict::PoolFaster { .. } | Verdict::UseOneNode, _) => {
+                "a pool is needed: no node can do everything alone".to_owned()
+            }
+        }
+    }
+
+    /// What the pool does where one node is as good.
+    fn pool(&self, alone_seconds: f64, when: &str) -> String {
+        match self.explanation.pool_seconds {
+            Some(pool) if pool < alone_seconds => {
+                let percent = 100.0 * POOL_GAIN_MIN;
+                format!("the pool {when} {}: it gains less than {percent:.0} %", seconds(pool))
+            }
+            Some(pool) => format!("the pool {when} {}", seconds(pool)),
+            None => "and no other worker could share it".to_owned(),
         }
     }
 }
 
-fn words(reason: &Reason) -> String {
-    match reason {
-        Reason::OtherClass { class } => {
-            format!("of another numeric class than {class}: pass --allow-mixed to use it")
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherClass { class } => {
+                write!(f, "of another numeric class than {class}, and a video stays in one")
+            }
+            Self::TooLittleMemory { need_bytes, usable_bytes } => write!(
+                f,
+                "too little memory: one layer needs {}, {} may be used",
+                Bytes(*need_bytes),
+                Bytes(*usable_bytes)
+            ),
+            Self::NoShare => f.write_str("its share of the layers allows none"),
+            Self::NoLayerLeft => f.write_str("no layer is left for a further stage"),
+            Self::NoLink => f.write_str("not linked both ways to where it could stand"),
+            Self::Slower { percent } if *percent < 0.05 => {
+                f.write_str("would make no chunk faster")
+            }
+            Self::Slower { percent } => write!(f, "would slow every chunk by {percent:.1} %"),
         }
-        Reason::TooLittleMemory { need_bytes, usable_bytes } => format!(
-            "too little memory: one layer needs {}, {} may be used",
-            Bytes(*need_bytes),
-            Bytes(*usable_bytes)
-        ),
-        Reason::NoShare => "its share of the layers allows none".to_owned(),
-        Reason::NoLayerLeft => "no layer is left for a further stage".to_owned(),
-        Reason::NoLink => "not linked both ways to where it could stand".to_owned(),
-        Reason::Slower { percent } if *percent < 0.05 => "would make no chunk faster".to_owned(),
-        Reason::Slower { percent } => format!("would slow every chunk by {percent:.1} %"),
     }
 }
 

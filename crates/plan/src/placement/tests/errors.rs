@@ -50,7 +50,7 @@ fn contradictions_are_named_with_their_numbers() {
                 r.workers[1].limits.layers = Some(0..5);
                 r.workers[1].memory_bytes = 49;
             },
-            "b is pinned to 5 layers, but its memory and limits allow 4",
+            "b is pinned to 5 layers, but its memory and limits allow 4, 1 B short",
         ),
     ];
     for (change, expected) in cases {
@@ -68,8 +68,8 @@ fn pins_of_two_classes_need_leave_to_mix() {
 
     assert_eq!(
         plan(&request).unwrap_err().to_string(),
-        "a is of class cpu-f32, but b, which is pinned too, of cuda-bf16: unpin one of them, or \
-         pass --allow-mixed"
+        "a is of class cpu-f32, but b, which is pinned too, of cuda-bf16: unpin one of them, \
+         since a video stays in one class"
     );
     request.classes = Classes::Mixed;
     assert_eq!(plan(&request).unwrap().placement.stages.len(), 2);
@@ -86,12 +86,21 @@ fn model_that_fits_nowhere_is_told_with_all_bytes() {
     let error = plan(&request).unwrap_err();
 
     let (layers, layer_bytes, need_bytes, usable_bytes, placeable) = (8, 10, 81, 72, 6);
-    let expected = Error::TooLarge { layers, layer_bytes, need_bytes, usable_bytes, placeable };
+    let (names, short_bytes) = (vec!["a".to_owned(), "b".to_owned()], 20);
+    let expected = Error::TooLarge {
+        layers,
+        layer_bytes,
+        need_bytes,
+        usable_bytes,
+        placeable,
+        names,
+        short_bytes,
+    };
     assert_eq!(error, expected);
     assert_eq!(
         error.to_string(),
-        "8 layers of 10 B a layer and job state need 81 B, but workers of one class have 72 B \
-         and room for 6 of them: add workers or memory, or run fewer jobs"
+        "8 layers of 10 B a layer and job state need 81 B, but there are 72 B and room for 6 of \
+         them on a and b: 20 B are short; add workers or memory, or run fewer jobs"
     );
 }
 
@@ -110,7 +119,9 @@ fn workers_that_cannot_reach_each_other_are_no_chain() {
 fn cluster_without_decoder_or_text_side_is_named() {
     let mut request = request(2, 8);
     request.work.footprint.decoder_bytes = 2_000;
-    assert_eq!(plan(&request), Err(Error::Unable { what: "decode" }));
+    request.workers[1].memory_bytes = 1_400;
+    let no_room = Error::NoRoom { what: "decode", name: "b".to_owned(), short_bytes: 600 };
+    assert_eq!(plan(&request), Err(no_room));
     request.work.footprint.decoder_bytes = 0;
     for worker in &mut request.workers {
         worker.speed.text_seconds = None;

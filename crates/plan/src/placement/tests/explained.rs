@@ -20,6 +20,8 @@ fn fast_links_pool_and_slow_links_do_not() {
     assert_eq!(slow.explanation.verdict, Verdict::UseOneNode);
     let one = slow.explanation.one_node;
     assert_eq!(one, Some(OneNode { worker: 0, seconds_per_chunk: 40.0 }));
+    // Four hops of 2 s, and what look-ahead gains.
+    assert_eq!(slow.explanation.pool_seconds, Some(44.0));
     let Reason::Slower { percent } = slow.explanation.left_out[0].reason else {
         panic!("{slow:?}")
     };
@@ -37,6 +39,25 @@ fn small_gain_is_no_reason_to_pool() {
 
     assert_eq!(plan.placement.stages.len(), 2);
     assert_eq!(plan.explanation.verdict, Verdict::UseOneNode);
+    assert_eq!(
+        plan.verdict(&request),
+        "use one node: a makes a chunk in 40.0 s, the pool in 39.6 s: it gains less than 2 %"
+    );
+}
+
+#[test]
+fn slow_link_is_told_with_what_the_pool_would_take() {
+    let mut request = request(2, 8);
+    request.work.hidden_bytes = 1_000;
+    request.links = Links::uniform(2, Link { bytes_per_second: 500.0, latency_seconds: 0.0 });
+    let verdict = |request: &Request| plan(request).unwrap().verdict(request);
+
+    assert_eq!(verdict(&request), "use one node: a makes a chunk in 40.0 s, the pool in 44.0 s");
+    request.links = Links::none(2);
+    assert_eq!(
+        verdict(&request),
+        "use one node: a makes a chunk in 40.0 s, and no other worker could share it"
+    );
 }
 
 #[test]
@@ -150,5 +171,5 @@ left out: c, too little memory: one layer needs 10 B, 9 B may be used
     let alone =
         Request { workers: request.workers[..1].to_vec(), links: Links::none(1), ..request };
     let text = plan(&alone).unwrap().text(&alone);
-    assert!(text.contains("use one node: a alone takes 40.0 s a chunk"), "{text}");
+    assert!(text.contains("use one node: a makes a chunk every 40.0 s, and no"), "{text}");
 }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod explained;
+mod loads;
 mod predicted;
 mod searched;
 mod work;
