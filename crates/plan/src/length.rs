@@ -96,6 +96,13 @@ impl Rate {
         is_shown.then(|| (chunk, begins(chunk)))
     }
 
+    /// Pictures of a chunk after the first; of a video that is one chunk, all.
+    pub fn chunk_pictures(&self, length: &Length) -> u64 {
+        let frames = self.chunk_frames.map(|frames| frames as u64);
+        let pictures = |frames: u64| frames.saturating_mul(self.pictures_per_frame as u64);
+        frames.map_or(length.pictures, pictures)
+    }
+
     /// Index of a chunk's first picture.
     fn first_picture(&self, chunk: u32) -> u64 {
         let frames = u64::from(chunk) * self.chunk_frames.unwrap_or(0) as u64;

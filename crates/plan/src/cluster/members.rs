@@ -261,6 +261,11 @@ impl Members {
         Links::from_fn(nodes.len(), |from, to| Some(link(from, to)))
     }
 
+    /// Whether the link from one member to another was measured.
+    pub(super) fn has_link(&self, from: NodeId, to: NodeId) -> bool {
+        self.links.get(&from).is_some_and(|links| links.contains_key(&to))
+    }
+
     fn begin_life(&mut self, node: NodeId, boot: Boot, offer: Offer) -> Incarnation {
         let last = self.get(node).map(|member| (member.incarnation, member.boot));
         let last = last.or_else(|| self.lives.remove(&node));

@@ -21,6 +21,7 @@
 //! - [`job`]: one job from the queue to its end.
 //! - [`queue`]: which job is next.
 //! - [`command`]: what is asked of the shell around.
+//! - [`forecast`]: what a plan would be for other jobs, with the members of now.
 //!
 //! What members and jobs report is taken in `member_events` and `job_events`; both
 //! end in `advance`, which does whatever can be done then.
@@ -57,6 +58,7 @@ mod advance;
 mod candidates;
 pub mod command;
 mod faults;
+pub mod forecast;
 pub mod job;
 mod job_events;
 mod member_events;
@@ -75,6 +77,7 @@ use std::{
 use types::{Incarnation, JobId, NodeId};
 
 pub use command::Command;
+pub use forecast::{Forecast, NoForecast, Question, Snapshot};
 pub use job::{Job, JobSpec, Outcome, Progress, Stages};
 pub use members::{Boot, Member, Offer, Presence, SessionRefused};
 pub use pipeline::{Duty, Pipeline};

@@ -1,5 +1,6 @@
 //! Scenarios, one claim each, and a simulated world that is checked at every event.
 
+mod forecasts;
 mod jobs;
 mod members;
 mod pipelines;
