@@ -155,11 +155,16 @@ impl Threads {
 }
 
 /// Shows what a video takes: weights, caches and activations, dense and MLA.
+///
+/// With --server it is what the pool there would do: what would run where, at what
+/// speed, and why. Nothing is changed.
 #[derive(Arguments, Debug)]
 #[command(after_help = PLAN_EXAMPLES, args_override_self = true)]
 pub(crate) struct PlanArgs {
     /// A model folder, or a built-in shape: mini, wan-1.3b, videomla-1.3b,
     /// wan-14b, wan-14b-mla or 32x32x128 [default: mini, the embedded model].
+    /// With --server: the model that must be served there, by its name or its
+    /// folder's.
     #[arg(short, long, value_name = "DIR|NAME")]
     pub(crate) model: Option<PathBuf>,
     /// Length of the video: 60, 2.5s or 1m30s.
@@ -177,6 +182,18 @@ pub(crate) struct PlanArgs {
     /// Numbers to store: 2 bytes (bf16) or 4 bytes (f32).
     #[arg(long, value_enum, default_value_t = Stored::Bf16)]
     pub(crate) precision: Stored,
+    /// Asks the pool behind this server.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["attention", "precision"])]
+    pub(crate) server: Option<String>,
+    /// A key of the server.
+    #[arg(long, value_name = "KEY", env = "FILMLOOM_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// Videos at once, with --server [default: as many as the server makes].
+    #[arg(
+        short, long, value_name = "N", value_parser = whole::<u32>(1..=1000),
+        allow_negative_numbers = true, requires = "server"
+    )]
+    pub(crate) jobs: Option<u32>,
     /// Writes JSON with exact bytes.
     #[arg(long)]
     pub(crate) json: bool,
@@ -360,7 +377,8 @@ const PLAN_EXAMPLES: &str = "\
 Examples:
   filmloom plan --seconds 60
   filmloom plan --model videomla-1.3b --seconds 60
-  filmloom plan --model wan-14b --attention mla --size 1280x720 --json";
+  filmloom plan --model wan-14b --attention mla --size 1280x720 --json
+  filmloom plan --server boxA:7842 --seconds 60 --jobs 2";
 
 #[cfg(test)]
 mod tests {
@@ -385,6 +403,10 @@ mod tests {
             ("generate a -o a.mp4 --seed x", "give a whole number from 0 to 18446744073709551615"),
             ("generate a -o a.mp4 --prompt-at 1s --json", "2 values required for '--prompt-at"),
             ("generate a -o a.mp4 --json --quiet", "cannot be used with"),
+            ("plan --jobs 2", "arguments were not provided: --server <URL>"),
+            ("plan --server a:1 --jobs 0", "give a whole number from 1 to 1000"),
+            ("plan --server a:1 --attention mla", "cannot be used with '--attention"),
+            ("plan --server a:1 --precision f32", "cannot be used with '--precision"),
             ("generate a red ball -o a.mp4", "'red' found; put the prompt in quotes"),
             ("paint", "unrecognized subcommand 'paint'"),
         ] {

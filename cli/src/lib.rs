@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! run ── args ──┬── generate   a prompt becomes a video
-//!               ├── plan       what a video takes, in bytes
+//!               ├── plan       what a video takes, in bytes; what a pool would do
 //!               ├── inspect    what a model folder holds
 //!               ├── forward    one part of a model on given tensors
 //!               ├── serve      a pool's coordinator, with a worker
@@ -57,6 +57,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Generate(args) if args.server.is_some() => remote::generate(args),
         Command::Generate(args) => generate::run(args),
+        Command::Plan(args) if args.server.is_some() => remote::plan(args),
         Command::Plan(args) => plan::run(args),
         Command::Model { command: ModelCommand::Inspect(args) } => inspect::run(args),
         Command::Model { command: ModelCommand::Forward(args) } => forward::run(args),

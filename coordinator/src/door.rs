@@ -1,10 +1,10 @@
 //! The core as the HTTP door needs it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
-    Cluster, Events, List, Live, Model, NewVideo, Order as Ascent, Page, Pictures, Refusal,
-    Service, Size, Thumbnail, Video, VideoId, Written,
+    Cluster, Events, List, Live, Model, NewVideo, Order as Ascent, Page, Pictures, Plan, PlanWish,
+    Refusal, Service, Size, Thumbnail, Video, VideoId, Written,
 };
 use async_trait::async_trait;
 use futures_util::stream;
@@ -12,7 +12,11 @@ use tokio::sync::watch;
 use types::JobId;
 
 use crate::{
-    core::{Core, Film, Handle, Wish, random, unix_now},
+    core::{
+        Core, Film, Handle, Wish,
+        forecast::{self, Foresight},
+        random, unix_now,
+    },
     model::Served,
     records::{self, Status},
     saver::Saver,
@@ -29,6 +33,9 @@ pub(crate) struct Door {
     pub(crate) saver: Saver,
     pub(crate) videos: PathBuf,
     pub(crate) begun_at: u64,
+    /// Videos that are made at once.
+    pub(crate) jobs_max: NonZeroU32,
+    pub(crate) foresight: Foresight,
 }
 
 impl Door {
@@ -201,6 +208,19 @@ impl Service for Door {
 
     async fn cluster(&self) -> Result<Cluster, Refusal> {
         self.ask(|core| core.cluster_view()).await
+    }
+
+    async fn plan(&self, wish: PlanWish) -> Result<Plan, Refusal> {
+        let jobs_max = self.jobs_max;
+        let asked = self.served.asked(&wish, jobs_max)?;
+        let place = self.foresight.place()?;
+        let (snapshot, accuracy) = self.ask(|core| core.snapshot()).await?;
+        let planning = move || {
+            let forecast = snapshot.forecast(&asked.question);
+            forecast.map(|forecast| forecast::shown(&asked, jobs_max.get(), &forecast, accuracy))
+        };
+        let planned = place.run(planning).await?;
+        planned.map_err(|none| Refusal::Unavailable { message: none.to_string() })
     }
 
     async fn readiness(&self) -> Result<(), String> {

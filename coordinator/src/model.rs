@@ -1,11 +1,14 @@
-//! The model that is served, and what a request for a video means for it.
+//! The model that is served, and what a request for a video or a plan means for it.
 
-use api::{NewVideo, Refusal};
+use std::{num::NonZeroU32, path::Path};
+
+use api::{NewVideo, PlanWish, Refusal};
 use plan::{
+    cluster::Question,
     length::{Length, Rate},
     memory::{self, Engine, Size},
     passes::{Branches, chunk_passes},
-    placement::{JobShape, Wire, Work, WorkError},
+    placement::{JobShape, Scale, Shape, Wire, Work, WorkError},
 };
 use types::{Model, ModelDigest, TokenGrid, Transformer, Vae};
 
@@ -32,6 +35,20 @@ pub(crate) struct Order {
     pub(crate) length: Length,
 }
 
+/// A plan that can be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Asked {
+    /// The model's name.
+    pub(crate) model: String,
+    pub(crate) size: api::Size,
+    /// The size that workers are timed at.
+    pub(crate) measured_size: api::Size,
+    pub(crate) fps: u32,
+    pub(crate) seconds: f64,
+    pub(crate) length: Length,
+    pub(crate) question: Question,
+}
+
 /// Seconds of a video if nobody says.
 const SECONDS_DEFAULT: f64 = 4.0;
 
@@ -42,10 +59,6 @@ impl Served {
     ///
     /// [`Refusal::InvalidRequest`], which names the field.
     pub(crate) fn order(&self, new: &NewVideo) -> Result<Order, Refusal> {
-        let invalid = |param: &str, message: String| Refusal::InvalidRequest {
-            param: Some(param.to_owned()),
-            message,
-        };
         if let Some(model) = new.model.as_ref().filter(|&model| *model != self.name) {
             let message = format!(
                 "there is no model `{model}` here: leave it out, or ask for `{}`",
@@ -59,14 +72,9 @@ impl Served {
             return Err(invalid("fps", message));
         }
         let (transformer, vae) = self.parts()?;
-        let seconds = new.seconds.unwrap_or(SECONDS_DEFAULT);
         let rate = self.rate(transformer, vae);
-        let length = rate.length(seconds).map_err(|error| invalid("seconds", error.to_string()))?;
-        let own = Size { width: self.model.video.width, height: self.model.video.height };
-        let asked =
-            new.size.map(|size| Size { width: size.width as usize, height: size.height as usize });
-        let size = asked.unwrap_or(own);
-        memory::grid(transformer, vae, size).map_err(|error| invalid("size", error.to_string()))?;
+        let (seconds, length) = self.length(new.seconds)?;
+        let size = self.size(new.size)?;
         let mut prompts = vec![(0, new.prompt.clone())];
         for change in new.prompt_schedule.iter().flatten() {
             let found = rate.chunk_from(change.at_seconds, &length);
@@ -84,6 +92,38 @@ impl Served {
             prompts.push((chunk, change.prompt.clone()));
         }
         Ok(Order { prompts, size, seconds, length })
+    }
+
+    /// Reads what a plan is asked for. So many jobs are planned for if nobody says.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchModel`], or [`Refusal::InvalidRequest`], which names the field.
+    pub(crate) fn asked(&self, wish: &PlanWish, jobs: NonZeroU32) -> Result<Asked, Refusal> {
+        if let Some(model) = wish.model.as_ref().filter(|model| !self.is_called(model)) {
+            let message = format!(
+                "there is no model `{model}` here: leave it out, or ask for `{}`",
+                self.name
+            );
+            return Err(Refusal::NoSuchModel { message });
+        }
+        let (seconds, length) = self.length(wish.seconds)?;
+        let (size, own) = (self.size(wish.size)?, self.own_size());
+        let unable = |error: WorkError| invalid("size", error.to_string());
+        let (transformer, vae) = self.parts()?;
+        let video_frames = usize::try_from(length.frames).unwrap_or(usize::MAX);
+        let measured = Shape { size: own, video_frames: 1 };
+        let scale = Scale::between(&self.model, measured, Shape { size, video_frames });
+        let question = Question {
+            work: self.work(size, length.frames).map_err(unable)?,
+            scale: scale.map_err(unable)?,
+            jobs: wish.jobs.unwrap_or(jobs),
+            chunks: length.chunks,
+            chunk_pictures: self.rate(transformer, vae).chunk_pictures(&length),
+        };
+        let (size, measured_size) = (shown(size), shown(own));
+        let (model, fps) = (self.name.clone(), self.model.video.fps);
+        Ok(Asked { model, size, measured_size, fps, seconds, length, question })
     }
 
     /// What a job of this size asks of workers.
@@ -136,6 +176,31 @@ impl Served {
         passes.any(|pass| matches!(pass.branches, Branches::Guided { .. }))
     }
 
+    /// Whether this is the model's name, or that of its folder.
+    fn is_called(&self, name: &str) -> bool {
+        let folder = Path::new(&self.name).file_name().and_then(|folder| folder.to_str());
+        name == self.name || Some(name) == folder
+    }
+
+    /// A video's length in seconds, pictures and chunks.
+    fn length(&self, seconds: Option<f64>) -> Result<(f64, Length), Refusal> {
+        let (transformer, vae) = self.parts()?;
+        let seconds = seconds.unwrap_or(SECONDS_DEFAULT);
+        let length = self.rate(transformer, vae).length(seconds);
+        let length = length.map_err(|error| invalid("seconds", error.to_string()))?;
+        Ok((seconds, length))
+    }
+
+    /// A size of pictures that the model can make.
+    fn size(&self, asked: Option<api::Size>) -> Result<Size, Refusal> {
+        let (transformer, vae) = self.parts()?;
+        let asked =
+            asked.map(|size| Size { width: size.width as usize, height: size.height as usize });
+        let size = asked.unwrap_or_else(|| self.own_size());
+        memory::grid(transformer, vae, size).map_err(|error| invalid("size", error.to_string()))?;
+        Ok(size)
+    }
+
     fn rate(&self, transformer: &Transformer, vae: &Vae) -> Rate {
         Rate {
             fps: self.model.video.fps,
@@ -148,5 +213,78 @@ impl Served {
         let missing = || Refusal::Internal { detail: "the model is not whole".to_owned() };
         let transformer = self.model.transformer.as_ref().ok_or_else(missing)?;
         Ok((transformer, self.model.vae.as_ref().ok_or_else(missing)?))
+    }
+}
+
+fn invalid(param: &str, message: String) -> Refusal {
+    Refusal::InvalidRequest { param: Some(param.to_owned()), message }
+}
+
+/// A size as HTTP has it.
+fn shown(Size { width, height }: Size) -> api::Size {
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    api::Size { width: side(width), height: side(height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use checkpoint::{Checkpoint, Ema, Source};
+    use plan::memory::Layout;
+    use types::Tiles;
+
+    use super::*;
+
+    #[test]
+    fn plan_is_asked_for_by_the_name_of_the_model_or_of_its_folder() {
+        let served = served("models/films");
+        let asked = |model: &str| {
+            let wish = PlanWish { model: Some(model.to_owned()), ..PlanWish::default() };
+            served.asked(&wish, NonZeroU32::MIN)
+        };
+
+        assert_eq!(asked("films").unwrap().model, "models/films");
+        assert_eq!(asked("models/films").unwrap().model, "models/films");
+        for other in ["models", "films/", "film"] {
+            let refused = asked(other).unwrap_err();
+            assert!(matches!(refused, Refusal::NoSuchModel { .. }), "{refused}");
+            assert!(refused.to_string().contains("ask for `models/films`"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn plan_of_nothing_special_is_for_the_measured_size_and_as_many_jobs_as_are_made() {
+        let jobs = NonZeroU32::new(4).unwrap();
+
+        let asked = served("mini").asked(&PlanWish::default(), jobs).unwrap();
+
+        assert_eq!((asked.question.jobs, asked.question.scale), (jobs, Scale::MEASURED));
+        assert_eq!((asked.size, asked.seconds), (asked.measured_size, SECONDS_DEFAULT));
+        // Chunks of three frames of four pictures; 64 pictures are 17 frames.
+        assert_eq!((asked.question.chunk_pictures, asked.question.chunks), (12, 6));
+    }
+
+    #[test]
+    fn plan_of_what_the_model_cannot_make_is_refused_with_the_field() {
+        let refused = |wish: PlanWish| match served("mini").asked(&wish, NonZeroU32::MIN) {
+            Err(Refusal::InvalidRequest { param, .. }) => param.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let size = Some(api::Size { width: 130, height: 128 });
+
+        assert_eq!(refused(PlanWish { size, ..PlanWish::default() }), "size");
+        let seconds = Some(0.001);
+        assert_eq!(refused(PlanWish { seconds, ..PlanWish::default() }), "seconds");
+    }
+
+    fn served(name: &str) -> Served {
+        let source = Source::embedded(filmloom_mini::FILES);
+        let model = Checkpoint::open(source, Ema::Prefer).unwrap().model().unwrap();
+        let engine = Engine {
+            layout: Layout::bf16(),
+            tiles: Tiles { keys: 128, group_bytes: 4, value_multiple: 16, wave_bytes_max: 1 << 20 },
+            uncommitted_chunks_max: 1,
+            finished_chunks_max: 2,
+        };
+        Served { name: name.to_owned(), digest: ModelDigest([0; 32]), model, engine }
     }
 }

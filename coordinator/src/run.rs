@@ -40,7 +40,7 @@ use types::{Epoch, Incarnation, JobId};
 
 use crate::{
     admin::AddressFile,
-    core::{Core, Event, Handle, Parts, Wish, unix_now},
+    core::{Core, Event, Handle, Parts, Wish, forecast::Foresight, unix_now},
     door::Door,
     grpc::{self, About, Grpc},
     http,
@@ -206,7 +206,15 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         about: About { coordinator, model, heartbeat_ms: HEARTBEAT_MS },
         library: config.library,
     };
-    let door = Door { handle, served, saver: saver.clone(), videos, begun_at: unix_now() };
+    let door = Door {
+        handle,
+        served,
+        saver: saver.clone(),
+        videos,
+        begun_at: unix_now(),
+        jobs_max: config.jobs_max,
+        foresight: Foresight::new(),
+    };
     let router = api::router(Arc::new(door), config.access);
     let tasks = vec![
         tokio::spawn(core.run(events)),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  generate   asks for a video, and ends it well or badly
+//!  plan       what would run where, at what speed, and why
 //!  making     the video over there: opens with patience, deletes
 //!  follow     its events, whatever becomes of the server meanwhile
 //!  keep       its pictures, into a file or folder here
@@ -15,6 +16,7 @@ mod follow;
 mod generate;
 mod keep;
 mod making;
+mod plan;
 mod server;
 mod told;
 
@@ -22,4 +24,5 @@ mod told;
 mod test_support;
 
 pub(crate) use generate::run as generate;
+pub(crate) use plan::run as plan;
 pub(crate) use server::Server;

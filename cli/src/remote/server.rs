@@ -63,6 +63,21 @@ impl Server {
         parse(self.get(path)?)
     }
 
+    /// A JSON answer to a question with parameters, given as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::json`].
+    pub(crate) fn json_of(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Value, Failure> {
+        let request = self.agent.get(self.url(path));
+        let request = request.query_pairs(parameters.iter().map(|(name, value)| (*name, value)));
+        parse(self.checked(request.header("authorization", self.authorization()).call())?)
+    }
+
     /// Asks for something, and gives the answer's content as it comes. Nothing for as
     /// long as `silence` is a failure of the reader.
     ///

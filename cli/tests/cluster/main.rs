@@ -13,6 +13,7 @@ mod manage;
 mod overload;
 mod peer;
 mod pictures;
+mod plans;
 mod players;
 mod pool;
 mod refusals;

@@ -18,11 +18,13 @@
 //!
 //! - [`service`]: what is asked of the coordinator.
 //! - [`video`], [`event`]: what a client sees of a video.
+//! - [`plan`]: what would run where.
 //! - [`refusal`]: why something is not done.
 //! - [`access`]: who may come in.
 
 pub mod access;
 pub mod event;
+pub mod plan;
 pub mod refusal;
 pub mod service;
 pub mod video;
@@ -43,6 +45,7 @@ mod videos;
 
 pub use access::{Access, Keys};
 pub use event::{Happening, PlannedStage, VideoEvent};
+pub use plan::{Plan, PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWish, PlanWorker};
 pub use refusal::Refusal;
 pub use routes::router;
 pub use service::{

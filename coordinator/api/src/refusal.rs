@@ -35,6 +35,12 @@ pub enum Refusal {
         /// What was looked for.
         message: String,
     },
+    /// There is no such model here. Ask for one that there is. Status 404.
+    #[error("{message}")]
+    NoSuchModel {
+        /// What was looked for, and what there is.
+        message: String,
+    },
     /// The video has no such content, for now or for ever. Status 404, as
     /// clients of such servers expect.
     #[error("{message}")]
@@ -120,6 +126,9 @@ impl From<Refusal> for Problem {
                 Self { param, ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message) }
             }
             Refusal::NotFound { message } => Self::new(StatusCode::NOT_FOUND, "not_found", message),
+            Refusal::NoSuchModel { message } => {
+                Self::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            }
             Refusal::NotReady { message } => Self::new(StatusCode::NOT_FOUND, "not_ready", message),
             Refusal::WrongState { message } => {
                 Self::new(StatusCode::CONFLICT, "wrong_state", message)

@@ -20,6 +20,7 @@ use crate::{
     create::BODY_BYTES_MAX,
     events,
     guard::{self, REQUESTS_MAX, STREAMS_MAX},
+    plan,
     service::Service,
     system, videos,
 };
@@ -88,6 +89,7 @@ fn routes() -> Vec<Route> {
         // The name of a model may have slashes.
         route(M::GET, "/v1/models/{*id}", Quick, system::model),
         route(M::GET, "/v1/cluster", Quick, system::cluster),
+        route(M::GET, "/v1/plan", Quick, plan::plan),
         route(M::GET, "/healthz", Always, system::health),
         route(M::GET, "/readyz", Quick, system::readiness),
         route(M::GET, "/metrics", Quick, system::metrics),

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     event::VideoEvent,
+    plan::{Plan, PlanWish},
     refusal::Refusal,
     video::{List, NewVideo, Page, Size, Video, VideoId},
 };
@@ -63,6 +64,12 @@ pub trait Service: Send + Sync + 'static {
 
     /// Who is here, what runs where and what bounds it.
     async fn cluster(&self) -> Result<Cluster, Refusal>;
+
+    /// What would run where, at what speed, and why. Nothing is changed.
+    /// [`Refusal::NoSuchModel`] of a model that is not served,
+    /// [`Refusal::Unavailable`] if nobody is here or it fits nowhere,
+    /// [`Refusal::TooManyRequests`] while too many plans are made.
+    async fn plan(&self, wish: PlanWish) -> Result<Plan, Refusal>;
 
     /// Whether a video that is asked for now would be made.
     ///

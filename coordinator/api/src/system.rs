@@ -47,7 +47,7 @@ pub(crate) async fn model(
 ) -> Result<Json<ShownModel>, Problem> {
     let id = path.map_or_else(|_| "?".to_owned(), |Path(id)| id);
     let mut models = app.service.models().await?.into_iter();
-    let model = models.find(|model| model.id == id).ok_or_else(|| Refusal::NotFound {
+    let model = models.find(|model| model.id == id).ok_or_else(|| Refusal::NoSuchModel {
         message: format!("there is no model {}; /v1/models lists those there are", repeated(&id)),
     })?;
     Ok(Json(ShownModel::new(model)))
@@ -95,6 +95,7 @@ mod tests {
     use crate::{
         event::{Happening, PlannedStage},
         fields::NAMES,
+        plan::{Plan, PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWorker},
         service::{Link, Worker},
         video::{ScheduledPrompt, Size, StageTiming, Status, Video, VideoError, VideoId},
         videos::Shown,
@@ -116,6 +117,12 @@ mod tests {
             ("Cluster", json!(Cluster::default())),
             ("Worker", json!(Worker::default())),
             ("Link", json!(link)),
+            ("Plan", json!(plan())),
+            ("PlanWorker", json!(PlanWorker::default())),
+            ("PlanHop", json!(PlanHop::default())),
+            ("PlanLeftOut", json!(PlanLeftOut::default())),
+            ("PlanNode", json!(PlanNode::default())),
+            ("PlanPace", json!(PlanPace::default())),
         ] {
             let schema = schema(name);
             assert_eq!(keys(&schema["properties"]), keys(&sent), "{name}");
@@ -201,6 +208,37 @@ mod tests {
             compute_seconds: 1.0,
             wait_seconds: 1.0,
             sent_bytes: 1,
+        }
+    }
+
+    fn plan() -> Plan {
+        let size = Size { width: 832, height: 480 };
+        Plan {
+            model: text(),
+            size,
+            measured_size: size,
+            fps: 16,
+            seconds: 60.0,
+            pictures: 960,
+            chunks: 81,
+            jobs: 1,
+            jobs_at_once: 1,
+            jobs_max: 4,
+            workers: Vec::new(),
+            hops: Vec::new(),
+            left_out: Vec::new(),
+            chunk_seconds: 1.0,
+            seconds_per_chunk: 1.0,
+            pictures_per_second: 12.0,
+            first_chunk_seconds: 2.0,
+            video_seconds: 82.0,
+            videos_seconds: 82.0,
+            bottleneck: text(),
+            verdict: text(),
+            use_one_node: true,
+            one_node: None,
+            gain: None,
+            measured: None,
         }
     }
 

@@ -15,6 +15,7 @@
 mod commands;
 mod drain;
 mod film;
+pub(crate) mod forecast;
 mod links;
 mod nodes;
 mod pace;

@@ -142,13 +142,8 @@ impl Core {
             more.insert("jobs_at_once".to_owned(), json!(self.cluster.pipeline().jobs()));
             more.insert("use_one_node".to_owned(), json!(one_node));
             more.insert("seconds_per_chunk".to_owned(), json!(plan.prediction.seconds_per_chunk));
-            if let Some((jobs, measured)) = self.pace.measured() {
-                let predicted = match jobs {
-                    1 => plan.prediction.chunk_seconds,
-                    _ => plan.prediction.seconds_per_chunk,
-                };
-                let measured = measured.as_secs_f64();
-                let error = (predicted / measured - 1.0) * 100.0;
+            if let Some(accuracy) = self.accuracy() {
+                let (measured, error) = (accuracy.measured_seconds, accuracy.error_percent());
                 more.insert("seconds_per_chunk_measured".to_owned(), json!(measured));
                 more.insert("prediction_error_percent".to_owned(), json!(error.round()));
             }

@@ -14,7 +14,7 @@
 //! - [`placement`]: which workers hold which layers, how fast that is and why.
 //! - [`presets`]: published and comparison shapes, planned without their files.
 //! - [`report`]: dense against MLA for one video, as a table and as JSON.
-//! - [`units`]: byte counts as people read them.
+//! - [`units`]: byte counts and times as people read them.
 
 pub mod chunk;
 pub mod cluster;

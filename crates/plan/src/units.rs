@@ -1,4 +1,4 @@
-//! Byte counts as people read them, and sums that cannot overflow.
+//! Byte counts and times as people read them, and sums that cannot overflow.
 //!
 //! Configurations come from files, so a product of their sizes may exceed 64
 //! bits; it then saturates, which no machine's memory fits either.
@@ -31,6 +31,13 @@ impl fmt::Display for Bytes {
         let decimals = [9.995, 99.95].iter().filter(|&&limit| value < limit).count();
         write!(f, "{value:.decimals$} {unit}")
     }
+}
+
+/// Seconds with three significant digits: `1.25 s`, `38.0 ms`.
+pub fn seconds(seconds: f64) -> String {
+    let (value, unit) = if seconds < 0.9995 { (1e3 * seconds, "ms") } else { (seconds, "s") };
+    let decimals = [9.995, 99.95].iter().filter(|&&limit| value < limit).count();
+    format!("{value:.decimals$} {unit}")
 }
 
 /// A number with a comma before every three digits: `1,418,996,800`.
@@ -91,6 +98,14 @@ mod tests {
         assert_eq!(Bytes(999_500_000).to_string(), "1.00 GB");
         assert_eq!(Bytes(69_013_000_000).to_string(), "69.0 GB");
         assert_eq!(Bytes(u64::MAX).to_string(), "18447 PB");
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        let shown = [0.0, 0.000_5, 0.038, 0.999_6, 1.25, 12.34, 123.4].map(seconds);
+
+        let expected = ["0.00 ms", "0.50 ms", "38.0 ms", "1.00 s", "1.25 s", "12.3 s", "123 s"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

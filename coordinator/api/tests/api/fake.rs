@@ -12,8 +12,9 @@ use std::{
 };
 
 use api::{
-    Cluster, Events, Happening, List, Live, Model, NewVideo, Order, Page, Picture, Pictures,
-    Refusal, Service, Size, Status, Thumbnail, Video, VideoEvent, VideoId, Written,
+    Cluster, Events, Happening, List, Live, Model, NewVideo, Order, Page, Picture, Pictures, Plan,
+    PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWish, PlanWorker, Refusal, Service, Size, Status,
+    Thumbnail, Video, VideoEvent, VideoId, Written,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +24,11 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) const QUEUE_MAX: usize = 200;
 pub(crate) const MODEL: &str = "house/mini";
+
+/// Jobs of a plan that there is no room for.
+pub(crate) const NO_ROOM_JOBS: u32 = 999;
+/// Jobs of a plan that comes while too many are made.
+pub(crate) const BUSY_JOBS: u32 = 998;
 
 /// What a call of `cluster` does, besides answering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +54,7 @@ pub(crate) struct Fake {
 #[derive(Debug, Default)]
 struct Kept {
     asked_for: Vec<NewVideo>,
+    plans_asked_for: Vec<PlanWish>,
     videos: BTreeMap<VideoId, Film>,
     trap: Trap,
 }
@@ -74,6 +81,10 @@ impl Fake {
 
     pub(crate) fn asked_for(&self) -> Vec<NewVideo> {
         self.kept().asked_for.clone()
+    }
+
+    pub(crate) fn plans_asked_for(&self) -> Vec<PlanWish> {
+        self.kept().plans_asked_for.clone()
     }
 
     pub(crate) fn holds(&self, id: VideoId) -> bool {
@@ -263,12 +274,75 @@ impl Service for Fake {
         }
     }
 
+    async fn plan(&self, wish: PlanWish) -> Result<Plan, Refusal> {
+        let mut kept = self.kept();
+        if wish.model.as_ref().is_some_and(|model| model != MODEL) {
+            let message = format!("there is no such model; ask for {MODEL}");
+            return Err(Refusal::NoSuchModel { message });
+        }
+        match wish.jobs.map_or(1, |jobs| jobs.get()) {
+            NO_ROOM_JOBS => {
+                let message = "no worker is here; start one".to_owned();
+                return Err(Refusal::Unavailable { message });
+            }
+            BUSY_JOBS => {
+                let message = "2 plans are being made; come back later".to_owned();
+                return Err(Refusal::TooManyRequests { message, retry_after_seconds: 1 });
+            }
+            _ => {}
+        }
+        kept.plans_asked_for.push(wish.clone());
+        Ok(plan(wish))
+    }
+
     async fn readiness(&self) -> Result<(), String> {
         if self.kept().trap == Trap::None { Ok(()) } else { Err("no worker is here".to_owned()) }
     }
 
     async fn metrics(&self) -> String {
         "filmloom_videos 1\n".to_owned()
+    }
+}
+
+/// A plan of one worker that does everything, beside one that does nothing.
+fn plan(wish: PlanWish) -> Plan {
+    let own = Size { width: 128, height: 80 };
+    let (id, name) = ("node_1".to_owned(), "boxA".to_owned());
+    let worker = PlanWorker {
+        id: id.clone(),
+        name: name.clone(),
+        stages: vec!["layers 0..8".to_owned(), "text".to_owned(), "decode".to_owned()],
+        ..PlanWorker::default()
+    };
+    let why = "it is draining".to_owned();
+    let other = PlanLeftOut { id: "node_2".to_owned(), name: "boxB".to_owned(), why };
+    let hop = PlanHop { carries: "hidden".to_owned(), ..PlanHop::default() };
+    Plan {
+        model: MODEL.to_owned(),
+        size: wish.size.unwrap_or(own),
+        measured_size: own,
+        fps: 8,
+        seconds: wish.seconds.unwrap_or(4.0),
+        pictures: 32,
+        chunks: 3,
+        jobs: wish.jobs.map_or(4, |jobs| jobs.get()),
+        jobs_at_once: 1,
+        jobs_max: 4,
+        workers: vec![worker],
+        hops: vec![hop],
+        left_out: vec![other],
+        chunk_seconds: 1.5,
+        seconds_per_chunk: 1.5,
+        pictures_per_second: 8.0,
+        first_chunk_seconds: 2.0,
+        video_seconds: 5.0,
+        videos_seconds: 5.0,
+        bottleneck: "bound by boxA".to_owned(),
+        verdict: "use one node".to_owned(),
+        use_one_node: true,
+        one_node: Some(PlanNode { id, name, seconds_per_chunk: 1.5 }),
+        gain: None,
+        measured: Some(PlanPace::default()),
     }
 }
 

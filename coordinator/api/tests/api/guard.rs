@@ -205,7 +205,7 @@ async fn the_server_tells_of_itself() {
     assert_eq!(models, json!({ "object": "list", "data": [model] }));
     assert_eq!(door.get("/v1/models/house/mini").await.json(), model);
     let missing = door.get("/v1/models/other").await;
-    assert_eq!(missing.error().0, 404);
+    assert_eq!((missing.error().0, missing.error().3.as_str()), (404, "model_not_found"));
     assert!(missing.message().contains("/v1/models"));
     let cluster: Value = door.get("/v1/cluster").await.json();
     assert_eq!((&cluster["queued"], &cluster["workers"]), (&json!(2), &json!([])));

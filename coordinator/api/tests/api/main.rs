@@ -10,4 +10,5 @@ mod events;
 mod fake;
 mod guard;
 mod live;
+mod plan;
 mod videos;

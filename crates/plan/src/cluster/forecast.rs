@@ -167,11 +167,6 @@ impl Cluster {
 }
 
 impl Snapshot {
-    /// Jobs that the cluster itself plans for.
-    pub fn jobs_max(&self) -> NonZeroU32 {
-        self.policy.jobs_max
-    }
-
     /// Plans for what is asked; fewer jobs at once where they do not all fit.
     ///
     /// # Errors

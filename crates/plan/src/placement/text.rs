@@ -6,7 +6,7 @@ use super::{
     Bottleneck, Plan, Reason, Request, Stage, Verdict, WorkerMemory,
     explain::{POOL_GAIN_MIN, grouped},
 };
-use crate::units::Bytes;
+use crate::units::{Bytes, seconds};
 
 impl Plan {
     /// The plan as text of several lines, the last one ended.
@@ -130,11 +130,4 @@ impl fmt::Display for Reason {
             Self::Slower { percent } => write!(f, "would slow every chunk by {percent:.1} %"),
         }
     }
-}
-
-/// Seconds with three significant digits: `1.25 s`, `38.0 ms`.
-fn seconds(seconds: f64) -> String {
-    let (value, unit) = if seconds < 0.9995 { (1e3 * seconds, "ms") } else { (seconds, "s") };
-    let decimals = [9.995, 99.95].iter().filter(|&&limit| value < limit).count();
-    format!("{value:.decimals$} {unit}")
 }
