@@ -86,6 +86,9 @@ fn heading(plan: &Value) -> Vec<String> {
     if jobs_max < at_once {
         lines.push(format!("this server makes {jobs_max} at once: raise its --jobs for more"));
     }
+    if plan["stands"] == false {
+        lines.push("another plan than the one that stands: see `filmloom status`".to_owned());
+    }
     if plan["size"] != plan["measured_size"] {
         let own = shown(&plan["measured_size"]);
         lines.push(format!("times are estimated from those of {own}, which were measured"));
@@ -234,6 +237,7 @@ left out: boxC, it is draining: it leaves when its videos are made
         plan["jobs"] = json!(8);
         plan["jobs_at_once"] = json!(6);
         plan["jobs_max"] = json!(4);
+        plan["stands"] = json!(false);
         plan["size"] = json!("256x256");
         plan["hops"] = json!([]);
         plan["measured"] = json!(null);
@@ -243,6 +247,7 @@ left out: boxC, it is draining: it leaves when its videos are made
         for line in [
             "8 videos, but memory for 6 at once\n",
             "this server makes 4 at once: raise its --jobs for more\n",
+            "another plan than the one that stands: see `filmloom status`\n",
             "times are estimated from those of 128x128, which were measured\n",
         ] {
             assert!(text.contains(line), "{text}");
@@ -270,7 +275,7 @@ left out: boxC, it is draining: it leaves when its videos are made
         json!({
             "model": "mini", "size": "128x128", "measured_size": "128x128", "fps": 16,
             "seconds": 60.0, "pictures": 960, "chunks": 81,
-            "jobs": 2, "jobs_at_once": 2, "jobs_max": 4,
+            "jobs": 2, "jobs_at_once": 2, "jobs_max": 4, "stands": true,
             "workers": [first, last],
             "hops": [
                 { "from": "id-boxA", "to": "id-boxB", "carries": "hidden", "messages": 5,

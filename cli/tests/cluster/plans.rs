@@ -48,6 +48,7 @@ fn plan_of_a_pool_says_who_would_hold_what_and_makes_no_job() {
     let id = pool.create(PROMPT, 5, 3.0);
     pool.wait_completed(&id);
     let plan: Value = serde_json::from_str(&planned(&pool, &["--json"])).unwrap();
+    assert_eq!(plan["stands"], true, "{plan}");
     assert_eq!(plan["measured"]["jobs"], 1, "{plan}");
     assert!(plan["measured"]["error_percent"].is_number(), "{plan}");
 }

@@ -51,6 +51,8 @@ pub struct Plan {
     pub jobs_at_once: u32,
     /// Those that this server makes at once.
     pub jobs_max: u32,
+    /// Whether that is what stands now; it is changed for a clear gain only.
+    pub stands: bool,
     /// Who does something, in the order of the layers.
     pub workers: Vec<PlanWorker>,
     /// What goes from worker to worker.
@@ -175,7 +177,13 @@ fn wish(uri: &Uri) -> Result<PlanWish, Refusal> {
         let wrong =
             |advice: String| invalid(&name, format!("`{name}` is {}; {advice}", repeated(&value)));
         match name.as_str() {
-            "model" => wish.model = Some(value),
+            "model" => {
+                let most = NewVideo::NAME_CHARS_MAX;
+                if most < value.chars().count() {
+                    return Err(wrong(format!("give at most {most} characters")));
+                }
+                wish.model = Some(value);
+            }
             "size" => {
                 let size = value.parse();
                 wish.size = Some(size.map_err(|error: NotASize| wrong(error.to_string()))?);

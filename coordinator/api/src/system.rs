@@ -224,6 +224,7 @@ mod tests {
             jobs: 1,
             jobs_at_once: 1,
             jobs_max: 4,
+            stands: true,
             workers: Vec::new(),
             hops: Vec::new(),
             left_out: Vec::new(),

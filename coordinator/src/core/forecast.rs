@@ -108,6 +108,7 @@ pub(crate) fn shown(
         jobs: asked.question.jobs.get(),
         jobs_at_once: forecast.jobs.get(),
         jobs_max,
+        stands: forecast.stands,
         workers: forecast.holders.iter().map(worker).collect(),
         hops: forecast.hops.iter().map(hop).collect(),
         left_out: forecast.left_out.iter().map(left_out).collect(),

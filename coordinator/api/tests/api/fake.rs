@@ -328,6 +328,7 @@ fn plan(wish: PlanWish) -> Plan {
         jobs: wish.jobs.map_or(4, |jobs| jobs.get()),
         jobs_at_once: 1,
         jobs_max: 4,
+        stands: true,
         workers: vec![worker],
         hops: vec![hop],
         left_out: vec![other],

@@ -42,7 +42,9 @@ async fn what_is_left_out_is_the_servers_to_choose() {
 #[tokio::test]
 async fn wrong_parameters_are_named_with_what_would_be_right() {
     let door = Door::open();
+    let long = format!("model={}", "m".repeat(201));
     for (query, param, advice) in [
+        (&long[..], "model", "at most 200 characters"),
         ("size=832", "size", "832x480"),
         ("seconds=0", "seconds", "above 0"),
         ("seconds=NaN", "seconds", "above 0"),

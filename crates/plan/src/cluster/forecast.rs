@@ -10,11 +10,7 @@
 //!
 //! Times are scaled from the size that workers were timed at ([`Scale`]).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    num::NonZeroU32,
-};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use types::NodeId;
 
@@ -53,8 +49,8 @@ pub struct Question {
 pub struct Snapshot {
     policy: Policy,
     members: Members,
-    /// Members that hold something.
-    holders: BTreeSet<NodeId>,
+    /// What members hold.
+    duties: BTreeMap<NodeId, Duty>,
 }
 
 /// What would stand where, and how fast that would be.
@@ -68,6 +64,9 @@ pub struct Forecast {
     pub nodes: Vec<NodeId>,
     /// Jobs at once that there is room for: those asked for, or fewer.
     pub jobs: NonZeroU32,
+    /// Whether every member holds just this now. A pipeline that stands is changed for a
+    /// clear gain only.
+    pub stands: bool,
     /// Who does something: holders of layers in the order of the layers, then others.
     pub holders: Vec<Holder>,
     /// What goes from member to member.
@@ -161,7 +160,7 @@ impl Cluster {
         Snapshot {
             policy: self.policy.clone(),
             members: self.members.clone(),
-            holders: self.pipeline.duties().map(|(node, _)| node).collect(),
+            duties: self.pipeline.duties().map(|(node, duty)| (node, duty.clone())).collect(),
         }
     }
 }
@@ -180,7 +179,7 @@ impl Snapshot {
         if planned.as_ref().is_err_and(is_of_a_member) {
             // Those that hold something have the better right to their layers.
             let mut ranked = able.clone();
-            ranked.sort_by_key(|(node, _)| !self.holders.contains(node));
+            ranked.sort_by_key(|(node, _)| !self.duties.contains_key(node));
             faulty = faults(&policy, ranked).into_iter().collect();
             able.retain(|(node, _)| !faulty.contains_key(node));
             planned = Planned::new(&policy, &self.members, able.clone());
@@ -224,6 +223,7 @@ impl Snapshot {
         let together = prediction.videos_seconds(jobs.get(), question.chunks);
         let pictures = question.chunk_pictures as f64;
         Forecast {
+            stands: duties == self.duties,
             holders: holders(&plan, &request, &nodes, &duties),
             hops: self.hops(&plan, &nodes),
             left_out,

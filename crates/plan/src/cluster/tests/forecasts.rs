@@ -22,6 +22,7 @@ fn forecast_names_who_would_hold_what_and_changes_nothing() {
     // Two layers of 10 bytes, and a byte of each for two jobs.
     assert_eq!(forecast.holders[0].memory.need_bytes, 2 * 12);
     assert_eq!(forecast.left_out, []);
+    assert!(forecast.stands);
     assert_eq!(hand.cluster.pipeline().assignment(), before);
     assert_eq!(hand.commands(), []);
 }
@@ -45,7 +46,7 @@ fn jobs_that_do_not_fit_at_once_take_turns() {
 
     let forecast = forecast(&hand, 4);
 
-    assert_eq!(forecast.jobs.get(), 2);
+    assert_eq!((forecast.jobs.get(), forecast.stands), (2, false));
     let two = forecast.plan.prediction.videos_seconds(2, 3);
     assert_eq!(forecast.videos_seconds, 2.0 * two);
 }
