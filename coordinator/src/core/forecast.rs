@@ -80,7 +80,7 @@ impl Core {
     /// The present plan beside what chunks really take, once some were made.
     pub(super) fn accuracy(&self) -> Option<Accuracy> {
         let prediction = &self.cluster.pipeline().plan()?.prediction;
-        let (jobs, measured) = self.pace.measured()?;
+        let (jobs, measured) = self.pace.measured().filter(|(_, time)| !time.is_zero())?;
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         Some(prediction.beside(jobs, measured.as_secs_f64()))
     }

@@ -116,8 +116,8 @@ pub enum Error {
     },
     /// Some could decode, or encode text, but have no room for it. Give one more memory.
     #[error(
-        "no worker has room to {what}: {name} lacks {} for it, the others more; give it memory, \
-         or add a worker", Bytes(*short_bytes)
+        "no worker has room to {what}: {name} lacks least, {}; give it memory, or add a worker",
+        Bytes(*short_bytes)
     )]
     NoRoom {
         /// What it would have to do.
