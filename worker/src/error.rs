@@ -8,6 +8,15 @@ pub enum Error {
         "this machine has not joined the cluster yet: give --token, which `filmloom serve` wrote to its join.token"
     )]
     NoToken,
+    /// Its certificate is over. Give it a token.
+    #[error(
+        "the certificate of this machine ended at Unix time {ended_unix}: give --token to join \
+         again"
+    )]
+    CertificateEnded {
+        /// When it ended.
+        ended_unix: u64,
+    },
     /// The token cannot be read. Copy it again.
     #[error(transparent)]
     Token(#[from] identity::ParseTokenError),

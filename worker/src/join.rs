@@ -39,8 +39,11 @@ pub(crate) async fn identity(config: &Config) -> Result<Identity, Error> {
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(Ok(token)) = token else { return Ok(known) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let Some(Ok(token)) = token else {
+        let ended_unix = known.expires_unix();
+        return (now < ended_unix).then_some(known).ok_or(Error::CertificateEnded { ended_unix });
+    };
     let lasts = now.saturating_add(RENEWED_BEFORE_S) < known.expires_unix();
     if token.fingerprint == known.fingerprint() && lasts {
         return Ok(known);

@@ -153,7 +153,7 @@ fn http_is_for_this_machine_or_for_who_has_a_key() {
 }
 
 /// The last sentence of a command that refuses its input.
-fn refusal(command: &mut Command) -> String {
+pub(crate) fn refusal(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");

@@ -6,19 +6,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use identity::{Authority, Key, Subject, Validity};
+use identity::{Authority, FileNames, Key, Subject, Validity};
 use proto::control::{self, wire};
 use tonic::Code;
 use wire::{from_worker::Kind as Said, refusal::Reason, to_worker::Kind as Asked};
 
 use crate::{
+    doors::refusal,
     peer::{Peer, join, versions},
     pool::Pool,
 };
 
 const PROMPT: &str = "a large red ball bounces over green hills";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn session_that_cannot_be_is_refused_with_the_values_of_both_sides() {
     let pool = Pool::start(&[]);
     let peer = Peer::join(&pool).await;
@@ -48,7 +49,11 @@ async fn session_that_cannot_be_is_refused_with_the_values_of_both_sides() {
             vec!["cpu-f64"],
         ),
         (wire::Hello { name: String::new(), ..good() }, Reason::Malformed, vec!["name", "64"]),
-        (wire::Hello { limits: Some(backwards), ..good() }, Reason::Malformed, vec!["5", "2"]),
+        (
+            wire::Hello { limits: Some(backwards), ..good() },
+            Reason::Malformed,
+            vec!["layers.first is 5"],
+        ),
         (wire::Hello { node: vec![7; 16], ..good() }, Reason::NotAMember, vec!["certificate"]),
     ];
     for (hello, reason, words) in cases {
@@ -66,7 +71,7 @@ async fn session_that_cannot_be_is_refused_with_the_values_of_both_sides() {
     assert!(matches!(answer, Asked::Welcome(_)), "{answer:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_do_not_share_an_identity() {
     let pool = Pool::start(&[]);
     let peer = Peer::join(&pool).await;
@@ -81,7 +86,7 @@ async fn two_processes_do_not_share_an_identity() {
     assert_eq!(pool.members().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificate_that_ended_or_was_not_given_out_here_opens_nothing() {
     let pool = Pool::start(&[]);
     let authority = Authority::load(&pool.data().join("ca")).unwrap();
@@ -94,10 +99,19 @@ async fn certificate_that_ended_or_was_not_given_out_here_opens_nothing() {
         identity::Identity::new(key, certificate, authority.certificate().clone()).unwrap()
     };
 
-    let ended = Peer::with(&pool, identity(now_unix - 7200, 3600));
-    let refused = ended.open(Said::Hello(ended.hello())).await.err().unwrap();
-    let message = format!("{refused:?}").to_lowercase();
-    assert!(message.contains("expired"), "{message}");
+    let ended = identity(now_unix - 7200, 3600);
+    let data = tempfile::tempdir().unwrap();
+    ended.store(data.path(), FileNames::Node).unwrap();
+    assert_eq!(
+        refusal(&mut pool.worker(data.path())),
+        format!(
+            "the certificate of this machine ended at Unix time {}: give --token to join again",
+            now_unix - 3600
+        )
+    );
+    // One that does not look at its own certificate.
+    let ended = Peer::with(&pool, ended);
+    assert!(ended.open(Said::Hello(ended.hello())).await.is_err());
 
     let never_joined = Peer::with(&pool, identity(now_unix, 3600));
     let (reason, message) = never_joined.refusal(never_joined.hello()).await;
@@ -105,7 +119,7 @@ async fn certificate_that_ended_or_was_not_given_out_here_opens_nothing() {
     assert!(message.contains("join it with a token"), "{message}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn join_request_that_cannot_be_met_has_a_status_of_its_own() {
     let pool = Pool::start(&[]);
     let good = || wire::JoinRequest {
@@ -135,39 +149,56 @@ async fn join_request_that_cannot_be_met_has_a_status_of_its_own() {
     join(&pool, good()).await.unwrap();
 }
 
-#[tokio::test]
-async fn who_talks_nonsense_or_lies_stops_nobody() {
-    let mut pool = Pool::start(&[]);
-    pool.add_worker(&[]);
-    pool.wait_ready(1);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn worker_that_claims_layers_that_are_not_there_is_left_out_and_told_why() {
+    let pool = Pool::start(&[]);
     let peer = Peer::join(&pool).await;
     let layers = wire::LayerRange { first: 4, end: 99 };
     let limits = wire::Limits { layers: Some(layers), ..wire::Limits::default() };
-    let hello = wire::Hello { limits: Some(limits), ..peer.hello() };
+    let roles = Some(wire::Roles { layers: true, text: true, decoder: true });
+    let hello = wire::Hello { limits: Some(limits), roles, ..peer.hello() };
     let (mut session, _) = peer.open(Said::Hello(hello)).await.unwrap();
     let asked = session.next().await.unwrap();
     assert!(matches!(asked, Some(Asked::Profile(_))), "{asked:?}");
 
+    // Faster than any machine, if it had such layers.
+    let profiled = wire::Profiled {
+        layer_seconds: 1e-9,
+        decode_seconds: Some(1e-9),
+        text_seconds: Some(1e-9),
+        ..wire::Profiled::default()
+    };
+    session.say(Said::Profiled(profiled)).await;
+
+    let problem = pool.wait("its pin is refused", || {
+        pool.members().first()?["problem"].as_str().map(str::to_owned)
+    });
+    assert!(problem.contains("4..99") && problem.contains('8'), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_talks_nonsense_stops_nobody() {
+    let mut pool = Pool::start(&[]);
+    pool.add_worker(&[]);
+    pool.wait_ready(1);
+    let peer = Peer::join(&pool).await;
+    let (mut session, _) = peer.open(Said::Hello(peer.hello())).await.unwrap();
+    let id = pool.create(PROMPT, 1, 1.0);
+
     for said in nonsense() {
         session.say(said).await;
     }
-    // Faster than any machine, if it had such layers.
-    let profiled = wire::Profiled { layer_seconds: 1e-9, ..wire::Profiled::default() };
-    session.say(Said::Profiled(profiled)).await;
     TcpStream::connect(&pool.grpc).unwrap().write_all(&[0xff; 4096]).unwrap();
     let mut half = TcpStream::connect(&pool.http).unwrap();
     half.write_all(b"POST /v1/videos HTTP/1.1\r\ncontent-length: 99\r\n\r\n{").unwrap();
 
-    let problem = pool.wait("its pin is refused", || {
-        let mut members = pool.members().into_iter();
-        let lying = members.find(|worker| worker["name"] == "peer")?;
-        lying["problem"].as_str().map(str::to_owned)
-    });
-    assert!(problem.contains("4..99") && problem.contains('8'), "{problem}");
-    let id = pool.create(PROMPT, 1, 0.1);
     pool.wait_completed(&id);
-    let end = session.next().await;
-    assert!(!matches!(end, Ok(Some(Asked::Assign(_)))), "{end:?}");
+    assert_eq!(pool.json("/v1/cluster").unwrap()["running"], 0);
+    // It was heard, asked for its speed, and for nothing since.
+    let log = pool.logs();
+    assert!(log.contains("node has 3 bytes, not 16"), "{log}");
+    let asked = session.next().await.unwrap();
+    assert!(matches!(asked, Some(Asked::Profile(_))), "{asked:?}");
 }
 
 /// Messages that no worker has a reason to send.
