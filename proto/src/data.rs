@@ -191,6 +191,11 @@ impl Assembly {
         Ok(self.complete())
     }
 
+    /// Whether a message has begun that is not complete.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// A message goes on. Gives it with its number if that was the last of it.
     ///
     /// # Errors

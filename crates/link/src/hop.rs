@@ -36,6 +36,7 @@ use types::{Incarnation, NodeId};
 use crate::{
     greeting::{GREETING_TIMEOUT, Refused, refusal},
     switchboard::Arrival,
+    transfer::{Clock, Direction},
     transport::{Broken, Link, ReceiveFrames, SendFrames},
     window::{Unsound, Window},
 };
@@ -67,9 +68,10 @@ pub(crate) struct Hop {
     pub(crate) turn: tokio::sync::Mutex<()>,
     arrivals: mpsc::Sender<Arrival>,
     payload_bytes_max: usize,
+    clock: Clock,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The peer's life that the window is of.
     incarnation: Option<Incarnation>,
@@ -78,6 +80,8 @@ struct State {
     waiting_bytes: usize,
     said: Said,
     traffic: Traffic,
+    /// Busy until the peer has taken everything.
+    away: Direction,
 }
 
 /// What was said on this connection.
@@ -130,10 +134,11 @@ impl Hop {
         peer: NodeId,
         arrivals: mpsc::Sender<Arrival>,
         payload_bytes_max: usize,
+        clock: Clock,
     ) -> Self {
-        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        let (due, settled) = (Notify::new(), Notify::new());
-        Self { peer, state, due, settled, turn, arrivals, payload_bytes_max }
+        let state = Mutex::new(State::new(clock.direction()));
+        let (due, settled, turn) = (Notify::new(), Notify::new(), tokio::sync::Mutex::default());
+        Self { peer, state, due, settled, turn, arrivals, payload_bytes_max, clock }
     }
 
     /// Sends a message, now or when there is a connection.
@@ -144,6 +149,7 @@ impl Hop {
         }
         state.waiting_bytes += message.payload.len();
         state.waiting.push_back(message);
+        state.away.set(true);
         drop(state);
         self.due.notify_one();
         Ok(())
@@ -165,6 +171,7 @@ impl Hop {
         let mut state = self.lock();
         state.forget_waiting();
         state.window.give_up();
+        state.away.set(false);
     }
 
     /// Whether this life of the peer may speak.
@@ -182,6 +189,8 @@ impl Hop {
         let is_another = state.incarnation.is_some_and(|known| known != found);
         if is_another {
             state.window = Window::default();
+            let is_settled = state.is_settled();
+            state.away.set(!is_settled);
         }
         state.incarnation = Some(found);
         state.said = Said::default();
@@ -285,9 +294,12 @@ impl Hop {
         let first = first.map_err(|_| Broken("the peer did not say what it has taken".into()))?;
         self.resume(first?)?;
         let mut assembly = Assembly::new(self.payload_bytes_max);
+        let mut direction = self.clock.direction();
         loop {
             let frame = hither.receive().await?;
-            if let Some((number, message)) = self.assemble(&mut assembly, frame)? {
+            let whole = self.assemble(&mut assembly, frame)?;
+            direction.set(assembly.has_begun());
+            if let Some((number, message)) = whole {
                 self.arrive(number, message).await?;
             }
         }
@@ -300,9 +312,7 @@ impl Hop {
                 let mut state = self.lock();
                 state.window.resume(count)?;
                 state.said.has_peer = true;
-                if state.is_settled() {
-                    self.settled.notify_waiters();
-                }
+                self.note_taken(&mut state);
             }
             Some(frame::Kind::Refusal(refusal)) => return Err(Broken(refusal.message).into()),
             Some(frame::Kind::Hello(_) | frame::Kind::Head(_) | frame::Kind::Part(_)) | None => {
@@ -324,9 +334,7 @@ impl Hop {
             Some(frame::Kind::Taken(taken)) => {
                 let mut state = self.lock();
                 state.window.handle_taken(taken.count)?;
-                if state.is_settled() {
-                    self.settled.notify_waiters();
-                }
+                self.note_taken(&mut state);
                 drop(state);
                 self.due.notify_one();
                 Ok(None)
@@ -335,6 +343,15 @@ impl Hop {
             Some(frame::Kind::Hello(_)) => Err(End::Fault("the peer greeted twice".to_owned())),
             // A kind that a later version has.
             None => Ok(None),
+        }
+    }
+
+    /// The peer may have taken everything.
+    fn note_taken(&self, state: &mut State) {
+        let is_settled = state.is_settled();
+        state.away.set(!is_settled);
+        if is_settled {
+            self.settled.notify_waiters();
         }
     }
 
@@ -361,6 +378,18 @@ impl Hop {
 }
 
 impl State {
+    fn new(away: Direction) -> Self {
+        Self {
+            incarnation: None,
+            window: Window::default(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            said: Said::default(),
+            traffic: Traffic::default(),
+            away,
+        }
+    }
+
     fn check(&self, found: Incarnation) -> Result<(), Outlived> {
         match self.incarnation {
             Some(known) if found < known => Err(Outlived { found, known }),

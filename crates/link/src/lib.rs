@@ -10,6 +10,7 @@
 //! - [`hop`]: the messages to and from one peer, over one connection after another.
 //! - [`window`]: what a hop remembers; no socket.
 //! - [`measure`]: how fast a hop is.
+//! - `transfer`: how long messages are on their way.
 //! - [`transport`]: what a connection is to a hop; gRPC is one.
 //! - [`tls`]: channels and listeners of a cluster.
 //!
@@ -26,6 +27,7 @@ mod relay;
 pub mod service;
 pub mod switchboard;
 pub mod tls;
+mod transfer;
 pub mod transport;
 pub mod window;
 

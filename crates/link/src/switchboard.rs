@@ -18,6 +18,7 @@
 use std::{
     collections::BTreeMap,
     sync::{self, Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use identity::{Expect, Subject};
@@ -29,6 +30,7 @@ use rustls::ClientConfig;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 use types::{Class, Incarnation, ModelDigest, NodeId};
 
@@ -38,6 +40,7 @@ use crate::{
     dial::Dialler,
     greeting,
     hop::{Full, Hop, Outlived, Traffic},
+    transfer::Clock,
     transport::Link,
 };
 
@@ -57,6 +60,7 @@ struct Inner {
     hops: Mutex<BTreeMap<NodeId, Entry>>,
     arrivals: mpsc::Sender<Arrival>,
     notices: mpsc::Sender<Notice>,
+    clock: Clock,
 }
 
 /// A switchboard that may be gone.
@@ -172,7 +176,8 @@ impl Switchboard {
     /// No peer yet. What comes from peers goes to `arrivals`, what becomes of hops
     /// to `notices`.
     pub fn new(me: Me, arrivals: mpsc::Sender<Arrival>, notices: mpsc::Sender<Notice>) -> Self {
-        Self(Arc::new(Inner { me, hops: Mutex::default(), arrivals, notices }))
+        let (hops, clock) = (Mutex::default(), Clock::default());
+        Self(Arc::new(Inner { me, hops, arrivals, notices, clock }))
     }
 
     /// Who this node is.
@@ -195,7 +200,8 @@ impl Switchboard {
         }
         let entry = hops.entry(peer).or_insert_with(|| {
             let payload_bytes_max = self.0.me.payload_bytes_max;
-            Entry::new(Hop::new(peer, self.0.arrivals.clone(), payload_bytes_max))
+            let (arrivals, clock) = (self.0.arrivals.clone(), self.0.clock.clone());
+            Entry::new(Hop::new(peer, arrivals, payload_bytes_max, clock))
         });
         if entry.way.as_ref() == Some(&way) && entry.hop.is_carried() {
             return;
@@ -250,6 +256,14 @@ impl Switchboard {
         let mut total = Traffic::default();
         self.lock().values().for_each(|entry| total += entry.hop.traffic());
         total
+    }
+
+    /// Time in which a message was on its way to this node or from it, over all hops:
+    /// from when a hop was handed it until the peer has said that it took it, and
+    /// from the first frame of one that comes until its last. What several take at
+    /// once counts once.
+    pub fn transfer(&self) -> Duration {
+        self.0.clock.total(Instant::now())
     }
 
     /// Takes up a connection that a peer opened, whose certificate names `subject`

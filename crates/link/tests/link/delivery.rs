@@ -31,6 +31,34 @@ async fn messages_of_all_sizes_arrive_both_ways_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_on_the_way_is_counted_at_both_ends_and_stops_when_all_is_taken() {
+    let cluster = Cluster::new();
+    let (one, mut other) = (cluster.node(1).await, cluster.node(2).await);
+    assert_eq!(one.switchboard.transfer(), Duration::ZERO);
+    one.dial(&other);
+
+    one.send(&other, message(0, 5_000_000));
+    assert!(one.switchboard.transfer() < one.switchboard.transfer(), "it is on its way");
+    expect(&mut other, one.id, &[5_000_000]).await;
+    soon(async {
+        while one.switchboard.transfer() < one.switchboard.transfer() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let (sender, receiver) = (one.switchboard.transfer(), other.switchboard.transfer());
+    assert!(Duration::ZERO < receiver && receiver < sender, "{receiver:?} of {sender:?}");
+    one.switchboard.disconnect(other.id);
+    one.switchboard.connect(other.id, Way::Accept);
+    one.send(&other, message(1, 0));
+    assert!(sender < one.switchboard.transfer(), "it waits");
+    one.switchboard.disconnect(other.id);
+    let given_up = one.switchboard.transfer();
+    assert_eq!(one.switchboard.transfer(), given_up);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_arrive_once_though_connections_end_at_any_byte() {
     let cluster = Cluster::new();
     let (mut one, mut other) = (cluster.node(1).await, cluster.node(2).await);
