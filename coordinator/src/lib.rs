@@ -31,6 +31,7 @@ mod publisher;
 mod records;
 mod run;
 mod saver;
+mod spans;
 mod state;
 mod tenure;
 mod tokens;

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use types::Fence;
 use video::{Options, Picture};
+
+use crate::spans;
 
 /// Chunks that may wait to be encoded: as many as may be at the decoder.
 const CHUNKS_MAX: usize = 8;
@@ -20,6 +23,8 @@ const CHUNKS_MAX: usize = 8;
 /// A chunk's pictures.
 #[derive(Clone, Debug)]
 pub(crate) struct Pictures {
+    /// Of which job, and which placement of it.
+    pub(crate) fence: Fence,
     /// The chunk.
     pub(crate) chunk: u32,
     pub(crate) width: u32,
@@ -117,6 +122,7 @@ fn run(
     let mut count = 0;
     while count < film.pictures {
         let Some(pictures) = chunks.blocking_recv() else { return remove(film) };
+        let span = spans::encode(pictures.fence, pictures.chunk);
         let bytes = pictures.width as usize * pictures.height as usize * 3;
         for rgb in pictures.rgb.chunks_exact(bytes) {
             if count == film.pictures {
@@ -134,9 +140,12 @@ fn run(
         written.send_replace(api::Written { bytes, finished: false });
         let progress = Progress { chunk: pictures.chunk, pictures: count, bytes };
         if count < film.pictures {
+            // Who hears of it may end the job, which is over after all of its parts.
+            drop(span);
             published(Ok(progress));
         } else {
             let finished = sink.finish().map_err(shown)?;
+            drop(span);
             written.send_replace(api::Written { bytes, finished: true });
             published(Ok(Progress { bytes: finished.bytes, ..progress }));
             return Ok(());
@@ -178,6 +187,8 @@ pub(crate) fn remove(film: &Film) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use std::{sync::mpsc as channel, time::Duration};
+
+    use types::{Epoch, JobId};
 
     use super::*;
 
@@ -224,6 +235,7 @@ mod tests {
     }
 
     fn pictures(chunk: u32) -> Pictures {
-        Pictures { chunk, width: 32, height: 32, rgb: vec![7; 32 * 32 * 3].into() }
+        let fence = Fence { job: JobId(1), epoch: Epoch(1) };
+        Pictures { fence, chunk, width: 32, height: 32, rgb: vec![7; 32 * 32 * 3].into() }
     }
 }

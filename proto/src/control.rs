@@ -78,6 +78,24 @@ pub fn fence(fence: Option<wire::Fence>) -> Result<Fence, Malformed> {
     field::fence(&fence.job, fence.epoch)
 }
 
+/// Checks what a worker says it has done.
+///
+/// # Errors
+///
+/// [`Malformed`] if a time is negative, or not finite.
+pub fn counters(counters: wire::Counters) -> Result<wire::Counters, Malformed> {
+    for (field, seconds) in [
+        ("counters.compute_seconds", counters.compute_seconds),
+        ("counters.wait_seconds", counters.wait_seconds),
+        ("counters.decode_seconds", counters.decode_seconds),
+        ("counters.text_seconds", counters.text_seconds),
+        ("counters.transfer_seconds", counters.transfer_seconds),
+    ] {
+        within(field, finite(field, seconds)?, 0.0..=f64::MAX)?;
+    }
+    Ok(counters)
+}
+
 impl From<TokenGrid> for wire::Grid {
     fn from(TokenGrid { frames, rows, columns }: TokenGrid) -> Self {
         Self { frames: count(frames), rows: count(rows), columns: count(columns) }
@@ -240,5 +258,9 @@ mod tests {
         assert!(refused(addresses(vec!["a:1".into(); 17]).map(drop)).contains("17"));
         assert!(refused(fence(None).map(drop)).contains("is missing"));
         assert!(refused(node(&[1; 15]).map(drop)).contains("15 bytes"));
+        let late = wire::Counters { wait_seconds: -1.0, ..wire::Counters::default() };
+        assert!(refused(counters(late).map(drop)).contains("counters.wait_seconds"));
+        let endless = wire::Counters { transfer_seconds: f64::NAN, ..wire::Counters::default() };
+        assert!(refused(counters(endless).map(drop)).contains("not finite"));
     }
 }

@@ -27,7 +27,8 @@ use crate::{
     message::Message,
     openings::{Openings, Order},
     profile::{self, Roles},
-    wire,
+    report::Account,
+    spans, wire,
 };
 
 pub use crate::report::{Counters, Report, Shared};
@@ -140,7 +141,7 @@ pub fn start<B: Backend>(
         closed: VecDeque::new(),
         to_decode: VecDeque::new(),
         runs_before_decode: 0,
-        counters: Counters::default(),
+        account: Account::default(),
         shared,
     };
     thread::Builder::new().name("device".to_owned()).spawn(move || device.run())?;
@@ -161,7 +162,7 @@ struct Device<B: Backend, O> {
     /// Chunks that wait, each with its permit.
     to_decode: VecDeque<(Sent, OwnedSemaphorePermit)>,
     runs_before_decode: u32,
-    counters: Counters,
+    account: Account,
     shared: Shared,
 }
 
@@ -175,10 +176,11 @@ impl<B: Backend, O: Outlet> Device<B, O> {
                     if self.work() {
                         continue;
                     }
-                    self.shared.write(self.report());
                     let begun = Instant::now();
+                    self.shared.write(Report { waits_since: Some(begun), ..self.report() });
                     let Some(task) = self.inbox.blocking_recv() else { return };
-                    self.counters.wait += begun.elapsed();
+                    self.account.wait(begun.elapsed());
+                    self.shared.write(self.report());
                     self.take(task);
                 }
             }
@@ -239,7 +241,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
 
     fn report(&self) -> Report {
         let progress = self.executor.iter().flat_map(Executor::progress).collect();
-        Report { progress, counters: self.counters }
+        Report { progress, counters: self.account.counters, waits_since: None }
     }
 
     /// Holds this and nothing else. What is held already stays.
@@ -304,9 +306,10 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     }
 
     fn encode(&mut self, fence: Fence, prompts: &[String], unconditional: bool) {
-        let begun = Instant::now();
+        let (begun, span) = (Instant::now(), spans::text(fence, prompts.len()));
         let encoded = self.encode_all(prompts, unconditional);
-        self.counters.text += begun.elapsed();
+        drop(span);
+        self.account.counters.text += begun.elapsed();
         match encoded {
             Ok(contexts) => {
                 for (kind, values) in contexts {
@@ -425,8 +428,8 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     }
 
     fn count_run(&mut self, begun: Instant) {
-        self.counters.runs += 1;
-        self.counters.compute += begun.elapsed();
+        let run = self.executor.as_mut().and_then(Executor::take_run);
+        self.account.run(begun.elapsed(), run);
         self.shared.write(self.report());
         self.runs_before_decode += u32::from(!self.to_decode.is_empty());
     }
@@ -454,7 +457,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
         match self.pictures(message) {
             Ok((chunk, shown)) => {
                 let took = begun.elapsed();
-                self.counters.decode += took;
+                self.account.counters.decode += took;
                 let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
                 let kind = Kind::Pictures {
                     chunk,
@@ -475,6 +478,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
         let Kind::Decode { chunk, rows, columns } = message.kind else {
             return Err("this is no chunk to decode".to_owned());
         };
+        let _span = spans::decode(message.fence, chunk);
         let values = wire::values(&message.payload)?;
         let (rows, columns) = (rows as usize, columns as usize);
         let frames = Frames { fence: message.fence, chunk, rows, columns, values: &values };

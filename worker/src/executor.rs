@@ -22,11 +22,13 @@ use model::{
     Error,
     transformer::{Input, Job, Output, Scratch, Stage},
 };
+use tracing::Span;
 use types::{Branch, Epoch, Fence, JobId, Pass, PassKind, Sampler, TokenGrid};
 
 use crate::{
     lead::Lead,
     message::{Message, Outgoing},
+    spans::JobSpans,
 };
 
 /// A stage at work.
@@ -39,6 +41,8 @@ pub struct Executor<B: Backend> {
     turns: VecDeque<JobId>,
     /// What is to be sent, in order.
     outgoing: VecDeque<Outgoing>,
+    /// The latest run, until somebody ends it.
+    run: Option<Span>,
 }
 
 /// A job on this stage.
@@ -51,6 +55,7 @@ struct Held<B: Backend> {
     contexts: VecDeque<Context>,
     /// Clean frames that are not known to be durable, by chunk.
     clean: BTreeMap<u32, Vec<f32>>,
+    spans: JobSpans,
 }
 
 /// What a prompt became, for the passes of a job from a chunk on.
@@ -131,7 +136,7 @@ impl<B: Backend> Executor<B> {
     pub fn new(stage: Stage<B>, grid: TokenGrid) -> Result<Self, Error> {
         let scratch = Scratch::new(stage.backend(), stage.config(), grid.tokens(), grid.frames)?;
         let (jobs, turns, outgoing) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
-        Ok(Self { stage, scratch, jobs, turns, outgoing })
+        Ok(Self { stage, scratch, jobs, turns, outgoing, run: None })
     }
 
     /// The stage.
@@ -177,7 +182,8 @@ impl<B: Backend> Executor<B> {
             self.turns.push_back(id);
         }
         let clean = BTreeMap::new();
-        self.jobs.insert(id, Held { epoch, job, lead, contexts, clean });
+        let spans = JobSpans::new(opening.fence, self.stage.range());
+        self.jobs.insert(id, Held { epoch, job, lead, contexts, clean, spans });
         Ok(())
     }
 
@@ -269,6 +275,12 @@ impl<B: Backend> Executor<B> {
         false
     }
 
+    /// The span of the run that the last call made, if it made one. The run ends when
+    /// it is dropped.
+    pub(crate) fn take_run(&mut self) -> Option<Span> {
+        self.run.take()
+    }
+
     /// What is to be sent next.
     pub fn poll_outgoing(&mut self) -> Option<Outgoing> {
         self.outgoing.pop_front()
@@ -307,6 +319,7 @@ impl<B: Backend> Executor<B> {
     fn settle(&mut self, fence: Fence, done: Result<(), Error>) {
         if let Err(error) = done {
             self.forget(fence.job);
+            self.run = None;
             self.outgoing.push_back(Outgoing::Failed { fence, problem: error.to_string() });
         }
     }
@@ -318,8 +331,9 @@ impl<B: Backend> Executor<B> {
 
     /// Begins a run of a lead, if it has one now.
     fn begin(&mut self, fence: Fence) -> Result<bool, Error> {
-        let Self { stage, scratch, jobs, .. } = self;
-        let Some(Held { job, lead: Some(lead), contexts, .. }) = jobs.get_mut(&fence.job) else {
+        let Self { stage, scratch, jobs, run, .. } = self;
+        let held = jobs.get_mut(&fence.job);
+        let Some(Held { job, lead: Some(lead), contexts, spans, .. }) = held else {
             return Ok(false);
         };
         let grid = job.grid();
@@ -327,6 +341,7 @@ impl<B: Backend> Executor<B> {
             return Ok(false);
         };
         let Some(frames) = lead.frames() else { return Ok(false) };
+        *run = Some(spans.run(&pass));
         take_contexts(stage, job, contexts, pass.chunk)?;
         let output = stage.submit(job, scratch, &pass, Input::Frames(frames))?;
         if pass.kind == PassKind::Commit {
@@ -338,8 +353,9 @@ impl<B: Backend> Executor<B> {
 
     /// Runs a pass that comes from the stage before.
     fn run_hidden(&mut self, fence: Fence, pass: &Pass, values: &[f32]) -> Result<(), Error> {
-        let Self { stage, scratch, jobs, .. } = self;
+        let Self { stage, scratch, jobs, run, .. } = self;
         let Some(held) = jobs.get_mut(&fence.job) else { return Ok(()) };
+        *run = Some(held.spans.run(pass));
         let (rows, columns) = (held.job.grid().tokens(), stage.config().dim);
         check_len("values of a hidden state", rows * columns, values.len())?;
         let hidden = stage.backend().upload(rows, columns, values, Dtype::F32)?;

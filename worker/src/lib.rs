@@ -16,6 +16,7 @@
 //! - [`device`]: the thread that owns the tensors: executor, text side, decoder.
 //! - `weights`: where a model comes from; `loader`: from the coordinator's wish to a
 //!   device that holds it.
+//! - `spans`: what tracing sees of it.
 //! - [`service`]: the process: joins, listens, serves the coordinator's session.
 //!
 //! The first three open no socket and wait for nothing: whoever owns an executor
@@ -38,6 +39,7 @@ mod report;
 mod routes;
 pub mod service;
 mod session;
+mod spans;
 mod weights;
 mod wire;
 

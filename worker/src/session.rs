@@ -1,6 +1,6 @@
 //! One session with the coordinator: what it asks for is done, and answered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use identity::Expect;
 use link::{Notice, Switchboard, Way, tls};
@@ -377,21 +377,11 @@ impl Worker {
             let fence = Some(fence.into());
             wire::Progress { fence, chunk, runs: 0 }
         });
-        let counters = report.counters;
-        let traffic =
-            self.switchboard.borrow().as_ref().map(Switchboard::total).unwrap_or_default();
+        let counters = report.counters(Instant::now(), self.switchboard.borrow().as_ref());
         wire::Heartbeat {
             progress: progress.collect(),
             memory_used_bytes: resident_bytes(),
-            counters: Some(wire::Counters {
-                runs: counters.runs,
-                compute_seconds: counters.compute.as_secs_f64(),
-                wait_seconds: counters.wait.as_secs_f64(),
-                decode_seconds: counters.decode.as_secs_f64(),
-                text_seconds: counters.text.as_secs_f64(),
-                sent_bytes: traffic.sent_bytes,
-                received_bytes: traffic.received_bytes,
-            }),
+            counters: Some(counters),
         }
     }
 

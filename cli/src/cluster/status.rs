@@ -1,5 +1,6 @@
 //! `filmloom status`: who is here, what runs where and what bounds it.
 
+use plan::units::Bytes;
 use serde_json::Value;
 
 use super::StatusArgs;
@@ -34,6 +35,7 @@ fn text(cluster: &Value) -> String {
             shown(&worker["state"]),
             shown(&worker["device"]),
         ));
+        lines.extend(spent(&worker["spent"]));
     }
     let counts = [&cluster["running"], &cluster["queued"]].map(|count| count.as_u64().unwrap_or(0));
     lines.push(format!("{} videos are being made, {} wait", counts[0], counts[1]));
@@ -52,6 +54,24 @@ fn text(cluster: &Value) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// Where a worker's time went since its pipeline was ready, once that is known.
+fn spent(spent: &Value) -> Option<String> {
+    let all = spent["seconds"].as_f64().filter(|&seconds| 0.0 < seconds)?;
+    let percent =
+        |name: &str| (spent[name].as_f64().unwrap_or(0.0) / all * 100.0).clamp(0.0, 100.0);
+    let bytes = |name: &str| Bytes(spent[name].as_u64().unwrap_or(0));
+    Some(format!(
+        "    compute {:.0} %, decode {:.0} %, transfer {:.0} %, wait {:.0} % of {all:.0} s; \
+         {} sent, {} received",
+        percent("compute_seconds"),
+        percent("decode_seconds"),
+        percent("transfer_seconds"),
+        percent("wait_seconds"),
+        bytes("sent_bytes"),
+        bytes("received_bytes"),
+    ))
 }
 
 /// What chunks really take, once some were made.
@@ -93,5 +113,22 @@ mod tests {
         assert!(shown(12.0).contains("predicted 12 % too high"));
         assert!(shown(0.0).contains("measured; as predicted"));
         assert!(!text(&json!({ "chunk_seconds": 2.0 })).contains("measured"));
+    }
+
+    #[test]
+    fn where_a_workers_time_went_is_shown_in_percent_once_it_is_known() {
+        let shown = |seconds: f64| {
+            let spent = json!({
+                "seconds": seconds, "compute_seconds": 12.0, "decode_seconds": 1.0,
+                "transfer_seconds": 3.0, "wait_seconds": 6.0,
+                "sent_bytes": 2_500_000, "received_bytes": 999,
+            });
+            text(&json!({ "workers": [{ "name": "w1", "spent": spent }] }))
+        };
+
+        let line = "    compute 60 %, decode 5 %, transfer 15 %, wait 30 % of 20 s; \
+                    2.50 MB sent, 999 B received";
+        assert!(shown(20.0).contains(line), "{}", shown(20.0));
+        assert!(!shown(0.0).contains('%'), "nothing is known yet");
     }
 }

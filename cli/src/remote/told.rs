@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use plan::units::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
@@ -197,15 +198,22 @@ fn say_summary(output: &str, pictures: u64, video: &Value) {
     let took = count("completed_at").saturating_sub(count("started_at"));
     terminal::say(&one_line(&format!("{output}: {pictures} pictures, made in {took} s")));
     let timings = video["stage_timings"].as_array().map_or(&[][..], Vec::as_slice);
-    for timing in timings {
-        let seconds = |name: &str| timing[name].as_f64().unwrap_or(0.0);
-        terminal::say(&format!(
-            "  {:<28} compute {:>8.1} s, wait {:>8.1} s",
-            one_line(timing["stage"].as_str().unwrap_or("?")),
-            seconds("compute_seconds"),
-            seconds("wait_seconds"),
-        ));
-    }
+    timings.iter().for_each(|timing| terminal::say(&stage_line(timing)));
+}
+
+/// Where the time of one worker went.
+fn stage_line(timing: &Value) -> String {
+    let seconds = |name: &str| timing[name].as_f64().unwrap_or(0.0);
+    let bytes = |name: &str| Bytes(timing[name].as_u64().unwrap_or(0));
+    format!(
+        "  {:<28} compute {:>8.1} s, transfer {:>8.1} s, wait {:>8.1} s, {} sent, {} received",
+        one_line(timing["stage"].as_str().unwrap_or("?")),
+        seconds("compute_seconds"),
+        seconds("transfer_seconds"),
+        seconds("wait_seconds"),
+        bytes("sent_bytes"),
+        bytes("received_bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -218,6 +226,22 @@ mod tests {
 
         assert_eq!(named(&event), json!({ "event": "started", "video_id": "v" }));
         assert_eq!(named(&json!({})), json!({ "event": "unknown" }));
+    }
+
+    #[test]
+    fn stage_says_where_its_time_went_and_what_it_carried() {
+        let timing = json!({
+            "stage": "layers 0..4", "compute_seconds": 12.34, "transfer_seconds": 0.5,
+            "wait_seconds": 3.0, "sent_bytes": 14_400_000, "received_bytes": 0,
+        });
+
+        let line = stage_line(&timing);
+
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(
+            words.join(" "),
+            "layers 0..4 compute 12.3 s, transfer 0.5 s, wait 3.0 s, 14.4 MB sent, 0 B received"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::pool::{Pool, Process, alone, filmloom, succeed};
 
 const PROMPT: &str = "a large red ball bounces over green hills";
@@ -29,6 +31,7 @@ fn coordinators_own_worker_and_one_that_only_dials_make_the_video_and_stop_when_
         let line = said.lines().find(|line| line.split_whitespace().next() == Some(name));
         assert!(line.is_some_and(|line| line.contains(layers)), "{name}: {said}");
     }
+    where_time_went(&pool);
     stop_in_the_middle(&pool);
 }
 
@@ -43,6 +46,31 @@ fn workers_that_cannot_reach_each_other_make_the_video_by_the_coordinator() {
     pool.wait_completed(&id);
 
     assert!(pool.content(&id) == alone(PROMPT, 5, 1));
+}
+
+/// Time of computing, of transfers and of waiting was counted for both workers, and is
+/// shown.
+fn where_time_went(pool: &Pool) {
+    let spent = pool.wait("both workers have said what they did", || {
+        let members = pool.members();
+        let counted = |member: &&Value| {
+            let spent = &member["spent"];
+            let names = ["compute_seconds", "transfer_seconds", "wait_seconds", "sent_bytes"];
+            names.iter().all(|name| spent[name].as_f64().is_some_and(|value| 0.0 < value))
+        };
+        (members.iter().filter(counted).count() == 2).then_some(members)
+    });
+    let said = succeed(filmloom().args(["status", "--server", &pool.http])).stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(said.matches(" %, transfer ").count(), 2, "{said}");
+    let metrics = pool.json("/metrics").unwrap();
+    for member in spent {
+        let id = member["id"].as_str().unwrap();
+        let head = format!("filmloom_worker_transfer_seconds_total{{worker=\"{id}\"");
+        let line = metrics.as_str().unwrap().lines().find(|line| line.starts_with(&head));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        assert!(value.is_some_and(|value| 0.0 < value), "{id}: {metrics}");
+    }
 }
 
 /// Asks a `generate` to stop whose video has begun: nothing is left of it.

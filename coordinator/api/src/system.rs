@@ -206,8 +206,10 @@ mod tests {
             stage: text(),
             worker: text(),
             compute_seconds: 1.0,
+            transfer_seconds: 1.0,
             wait_seconds: 1.0,
             sent_bytes: 1,
+            received_bytes: 1,
         }
     }
 

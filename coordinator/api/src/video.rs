@@ -145,10 +145,15 @@ pub struct StageTiming {
     pub worker: String,
     /// Time in passes.
     pub compute_seconds: f64,
-    /// Time in waiting for other stages.
+    /// Time in which a message was on its way to the worker or from it. It overlaps
+    /// the two others.
+    pub transfer_seconds: f64,
+    /// Time without anything to do, which is waiting for other stages.
     pub wait_seconds: f64,
-    /// Bytes sent to other workers.
+    /// Bytes sent to other nodes.
     pub sent_bytes: u64,
+    /// Bytes received from other nodes.
+    pub received_bytes: u64,
 }
 
 /// A page of a list of videos.

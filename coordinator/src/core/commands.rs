@@ -97,6 +97,7 @@ impl Core {
         let Some(film) = self.films.get_mut(&fence.job) else { return };
         film.epoch = fence.epoch.0;
         film.contexts.clear();
+        self.spans.place(fence, film.wish.order.length.chunks);
         let lead = self.cluster.pipeline().stages().first().copied();
         let class = self.cluster.members().find(|&(node, _)| Some(node) == lead);
         let Some((_, member)) = class else { return };
@@ -160,6 +161,9 @@ impl Core {
     /// A job is not what it was: those who watch are told, its record is written.
     fn changed(&mut self, id: JobId) {
         self.places.handle_changed();
+        if !self.cluster.is_placed(id) {
+            self.spans.end(id);
+        }
         if self.films.get(&id).is_some_and(|film| film.wish.is_probe) {
             return self.probe_changed(id);
         }

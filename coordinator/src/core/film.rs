@@ -218,9 +218,14 @@ impl Film {
 
     /// Bytes that it keeps on the disk: the finished video, and its clean frames.
     pub(super) fn kept_bytes(&self) -> u64 {
-        let x0: u64 = self.x0_shape.iter().map(|&axis| u64::from(axis)).product();
         let chunks = u64::from(self.wish.order.length.chunks);
-        self.bytes.saturating_add(x0.saturating_mul(4).saturating_mul(chunks))
+        self.bytes.saturating_add(self.chunk_bytes().saturating_mul(chunks))
+    }
+
+    /// Bytes of a chunk's clean frames.
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        let x0: u64 = self.x0_shape.iter().map(|&axis| u64::from(axis)).product();
+        x0.saturating_mul(4)
     }
 
     /// Where the finished video is.

@@ -20,6 +20,7 @@ mod links;
 mod nodes;
 mod pace;
 mod readiness;
+mod spent;
 mod videos;
 pub(crate) mod views;
 mod waiting;
@@ -52,6 +53,7 @@ use crate::{
     publisher::{Pictures, Progress, Published},
     records,
     saver::Saver,
+    spans::Spans,
 };
 
 /// Events that may wait: more makes whoever brings them wait.
@@ -146,6 +148,8 @@ pub(crate) struct Core {
     survey: links::Survey,
     pace: pace::Pace,
     places: waiting::Places,
+    spent: spent::Spent,
+    spans: Spans,
     /// Bytes of finished videos that are kept, at most.
     videos_bytes_max: u64,
     /// Links that were measured.
@@ -183,6 +187,8 @@ impl Core {
             survey: links::Survey::default(),
             pace: pace::Pace::default(),
             places: waiting::Places::default(),
+            spent: spent::Spent::default(),
+            spans: Spans::default(),
             videos_bytes_max,
             links: BTreeMap::new(),
         }
@@ -255,7 +261,7 @@ impl Core {
                 self.take_context(fence, prompt, branch, payload);
             }
             Kind::Pictures { chunk, width, height, .. } => {
-                let pictures = Pictures { chunk, width, height, rgb: payload };
+                let pictures = Pictures { fence, chunk, width, height, rgb: payload };
                 self.take_pictures(from, fence, pictures);
             }
             Kind::Context { .. }
@@ -288,6 +294,8 @@ impl Core {
                 let kind = Kind::Durable { chunk };
                 self.send(lead, Message { fence, kind, payload: Bytes::new() });
                 self.cluster.handle_committed(now, fence, chunk);
+                let bytes = self.films.get(&fence.job).map_or(0, Film::chunk_bytes);
+                self.spans.commit(fence, chunk, bytes);
                 let open = self.cluster.placed();
                 self.pace.handle_commit(now, open);
             }

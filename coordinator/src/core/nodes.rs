@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use types::{Class, Fence, Incarnation, NodeId};
 
-use super::Core;
+use super::{Core, spent::Heard};
 use crate::records;
 
 /// A worker that wants to open a session.
@@ -155,6 +155,11 @@ impl Core {
         let now = self.now();
         match said {
             Said::Heartbeat(heartbeat) => {
+                let counters = heartbeat.counters.map(control::counters).transpose()?;
+                if let Some(counters) = counters.filter(|_| self.cluster.pipeline().is_ready()) {
+                    let assignment = self.cluster.pipeline().assignment();
+                    self.spent.hear(assignment, node, Heard { incarnation, at: now, counters });
+                }
                 if let Some(session) = self.sessions.get_mut(&node) {
                     session.heartbeat = heartbeat;
                 }

@@ -11,8 +11,17 @@ use proto::control::wire::Counters;
 use serde_json::{Map, Value, json};
 use types::{JobId, NodeId};
 
-use super::{Core, nodes::presence, unix_now};
+use super::{Core, Session, nodes::presence, spent, unix_now};
 use crate::records;
+
+/// What a worker has done since its process began.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) node: NodeId,
+    /// What it holds; empty if nothing.
+    pub(crate) stage: String,
+    pub(crate) counters: Counters,
+}
 
 impl Core {
     /// A video as it is now.
@@ -97,6 +106,9 @@ impl Core {
             if let Some(problem) = member.excluded.as_ref().or(untimed) {
                 more.insert("problem".to_owned(), json!(problem));
             }
+            if let Some(spent) = self.spent.view(node) {
+                more.insert("spent".to_owned(), spent);
+            }
             Worker {
                 id: node.to_string(),
                 device: session.map(|session| session.device.clone()).unwrap_or_default(),
@@ -172,23 +184,37 @@ impl Core {
         })
     }
 
+    /// What every worker that is here has done.
+    pub(crate) fn counted(&self) -> Vec<Counted> {
+        let duties: BTreeMap<NodeId, &Duty> = self.cluster.pipeline().duties().collect();
+        let counted = |(&node, session): (&NodeId, &Session)| {
+            let counters = session.heartbeat.counters?;
+            let stage = duties.get(&node).map(|duty| parts(duty).join(", ")).unwrap_or_default();
+            Some(Counted { node, stage, counters })
+        };
+        self.sessions.iter().filter_map(counted).collect()
+    }
+
     /// What every worker of the pipeline has done since its process began.
-    pub(crate) fn counters(&self) -> BTreeMap<NodeId, Counters> {
+    pub(super) fn counters(&self) -> BTreeMap<NodeId, Counters> {
         let counters = |(node, _)| Some((node, self.session(node)?.heartbeat.counters?));
         self.cluster.pipeline().duties().filter_map(counters).collect()
     }
 
     /// The same since they had counted so much.
-    pub(crate) fn timings(&self, begun: &BTreeMap<NodeId, Counters>) -> Vec<StageTiming> {
+    pub(super) fn timings(&self, begun: &BTreeMap<NodeId, Counters>) -> Vec<StageTiming> {
         let counted = self.counters();
         let timing = |(node, duty): (NodeId, &Duty)| {
             let (now, begun) = (counted.get(&node)?, begun.get(&node).copied().unwrap_or_default());
+            let since = spent::since(now, &begun);
             Some(StageTiming {
                 stage: parts(duty).join(", "),
                 worker: node.to_string(),
-                compute_seconds: (now.compute_seconds - begun.compute_seconds).max(0.0),
-                wait_seconds: (now.wait_seconds - begun.wait_seconds).max(0.0),
-                sent_bytes: now.sent_bytes.saturating_sub(begun.sent_bytes),
+                compute_seconds: since.compute_seconds,
+                transfer_seconds: since.transfer_seconds,
+                wait_seconds: since.wait_seconds,
+                sent_bytes: since.sent_bytes,
+                received_bytes: since.received_bytes,
             })
         };
         self.cluster.pipeline().duties().filter_map(timing).collect()

@@ -280,7 +280,6 @@ pub struct Heartbeat {
     pub progress: ::prost::alloc::vec::Vec<Progress>,
     #[prost(uint64, tag = "2")]
     pub memory_used_bytes: u64,
-    /// Since the session began.
     #[prost(message, optional, tag = "3")]
     pub counters: ::core::option::Option<Counters>,
 }
@@ -294,22 +293,31 @@ pub struct Progress {
     #[prost(uint64, tag = "3")]
     pub runs: u64,
 }
+/// What a worker has done since its process began. Times are finite and not negative.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Counters {
+    /// Runs and steps.
     #[prost(uint64, tag = "1")]
     pub runs: u64,
     #[prost(double, tag = "2")]
     pub compute_seconds: f64,
+    /// The device had nothing to do.
     #[prost(double, tag = "3")]
     pub wait_seconds: f64,
     #[prost(double, tag = "4")]
     pub decode_seconds: f64,
     #[prost(double, tag = "5")]
     pub text_seconds: f64,
+    /// Payload of messages to other nodes, repetitions too.
     #[prost(uint64, tag = "6")]
     pub sent_bytes: u64,
     #[prost(uint64, tag = "7")]
     pub received_bytes: u64,
+    /// A message to another node was handed to its hop and not known to be taken, or
+    /// one from another node had begun to come and was not complete. Time in which
+    /// several were on their way counts once; it overlaps all the others.
+    #[prost(double, tag = "8")]
+    pub transfer_seconds: f64,
 }
 /// Asks for times of this model, at this shape of chunk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -32,7 +32,7 @@ async fn all_events_come_in_order_and_the_last_one_ends_them() {
     };
     let timing = json!({
         "stage": "layers 0..8", "worker": "a", "compute_seconds": 1.0,
-        "wait_seconds": 0.25, "sent_bytes": 9,
+        "transfer_seconds": 1.0, "wait_seconds": 0.25, "sent_bytes": 9, "received_bytes": 1,
     });
     let stages = json!([{ "stage": "layers 0..8", "worker": "a" }]);
     let want = [
@@ -120,8 +120,10 @@ fn story(door: &Door, id: VideoId) {
         stage: stage.clone(),
         worker: worker.clone(),
         compute_seconds: 1.0,
+        transfer_seconds: 1.0,
         wait_seconds: 0.25,
         sent_bytes: 9,
+        received_bytes: 1,
     };
     for what in [
         Happening::Queued { position: 2, estimated_start_at: Some(1_700_000_009) },

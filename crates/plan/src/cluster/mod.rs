@@ -232,6 +232,11 @@ impl Cluster {
         self.placed.iter().copied().filter(is_open).collect()
     }
 
+    /// Whether a job has a place: until no member holds anything of it.
+    pub fn is_placed(&self, job: JobId) -> bool {
+        self.placed.contains(&job)
+    }
+
     /// Seconds until a job that waits begins, as far as one can tell; `None` if
     /// nothing is placed.
     pub fn estimated_wait_seconds(&self, job: JobId) -> Option<f64> {
