@@ -53,6 +53,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value = "50GiB", value_parser = parse_bytes)]
     pub(crate) keep: u64,
     #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+    #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
 
@@ -86,7 +88,19 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "BYTES", default_value = "64GiB", value_parser = parse_bytes)]
     pub(crate) cache: u64,
     #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+    #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// Where spans go.
+#[derive(Arguments, Debug)]
+pub(crate) struct TraceArgs {
+    /// Sends spans of every job, chunk and run to this OpenTelemetry collector, by
+    /// OTLP over gRPC without TLS [default: $OTEL_EXPORTER_OTLP_ENDPOINT, if it is
+    /// set]; needs a build with `--features otlp`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
 }
 
 /// What a worker computes with, and for what.

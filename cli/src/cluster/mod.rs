@@ -12,6 +12,9 @@ mod args;
 mod discovery;
 mod drain;
 mod manage;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod process;
 mod serve;
 mod status;
 mod token;
@@ -23,11 +26,9 @@ use backend::{Backend, Cpu};
 use checkpoint::Checkpoint;
 use coordinator::UNCOMMITTED_CHUNKS_MAX;
 use tokio::{
-    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
-use tracing::level_filters::LevelFilter;
 
 pub(crate) use args::{DrainArgs, ServeArgs, StatusArgs, TokenCommand, WorkerArgs};
 pub(crate) use drain::run as drain;
@@ -37,28 +38,6 @@ pub(crate) use token::run as token;
 pub(crate) use worker::run as worker;
 
 use crate::{args::Precision, failure::Failure, held};
-
-/// Threads that carry messages; those that compute are the device's own.
-const NETWORK_THREADS: usize = 2;
-
-/// A runtime for what waits on sockets.
-fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(NETWORK_THREADS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Machine(format!("cannot start threads: {error}")))
-}
-
-/// Writes what the process does to standard error. `FILMLOOM_LOG` sets how much:
-/// `error`, `warn`, `info` (the default), `debug` or `trace`.
-fn log() {
-    let level = std::env::var("FILMLOOM_LOG").ok().and_then(|level| level.parse().ok());
-    let level = level.unwrap_or(LevelFilter::INFO);
-    let format = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-    // Without a subscriber nothing is written, which is no reason to stop.
-    drop(format.with_ansi(false).try_init());
-}
 
 /// Changes when the process is told to stop. Signals are taken from the call on.
 fn stopped() -> Result<watch::Receiver<bool>, Failure> {
@@ -105,7 +84,7 @@ impl Engine {
 
 /// Runs a future to its end on a runtime of its own.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    runtime()?.block_on(future)
+    process::runtime()?.block_on(future)
 }
 
 /// This machine's name.

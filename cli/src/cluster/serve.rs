@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use types::ModelDigest;
 
 use super::{
-    Engine, ServeArgs, block_on,
+    Engine, ServeArgs,
     discovery::{self, Announced},
-    host_name, log, stopped, worker,
+    host_name,
+    process::Process,
+    stopped, worker,
 };
 use crate::{failure::Failure, source, terminal};
 
@@ -31,13 +33,13 @@ const LOG_ROOM_BYTES: u64 = 64 << 30;
 ///
 /// [`Failure`] if the model, the folder or the addresses cannot be used.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    log();
+    let process = Process::start(args.trace.otlp.as_deref(), &host_name())?;
     let access = access(args)?;
     let device = &args.device;
     let checkpoint = source::open(device.model.as_deref())?;
     let engine = Engine::new(device.precision, device.threads.count(), checkpoint)?;
     let data = args.data.clone().map_or_else(default_data, Ok)?;
-    block_on(serve(args, access, engine, data))
+    process.run(serve(args, access, engine, data))
 }
 
 async fn serve(

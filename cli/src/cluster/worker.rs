@@ -17,7 +17,8 @@ use worker::{Finished, Roles};
 use super::{
     WorkerArgs,
     args::{DeviceArgs, Listen},
-    block_on, discovery, host_name, log,
+    discovery, host_name,
+    process::Process,
     serve::default_data,
     stopped,
 };
@@ -37,7 +38,8 @@ const MEMORY_SHARE: f64 = 0.8;
 ///
 /// [`Failure`] if the model cannot be read, or the coordinator refuses.
 pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
-    log();
+    let name = args.name.clone().unwrap_or_else(host_name);
+    let process = Process::start(args.trace.otlp.as_deref(), &name)?;
     let device = &args.device;
     let checkpoint = source::open_any(device.model.as_deref())?;
     let checkpoint =
@@ -59,14 +61,13 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<(), Failure> {
         Listen::At(address) => Some(address),
         Listen::Nowhere => None,
     };
-    let name = args.name.clone().unwrap_or_else(host_name);
     let config = Config {
         token: args.token.clone(),
         advertise: args.advertise.clone(),
         cache_bytes_max: Some(args.cache),
         ..config(coordinator, data, name, listen, device, cpu.class())
     };
-    block_on(async {
+    process.run(async {
         let stop = stopped()?;
         let worked = worker::run(config, cpu, checkpoint, stop).await;
         match worked.map_err(|error| Failure::Input(error.to_string()))? {

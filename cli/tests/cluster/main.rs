@@ -17,6 +17,8 @@ mod plans;
 mod players;
 mod pool;
 mod refusals;
+#[cfg(feature = "otlp")]
+mod traces;
 mod viewer;
 mod ways;
 mod weights;
