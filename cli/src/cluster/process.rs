@@ -46,11 +46,16 @@ impl Process {
         let level = level.unwrap_or(LevelFilter::INFO);
         #[cfg(feature = "otlp")]
         {
-            let from_environment = std::env::var(ENDPOINT).ok().filter(|url| !url.is_empty());
-            let url = otlp.map(str::to_owned).or(from_environment);
+            let set = std::env::var(ENDPOINT).ok().filter(|url| !url.is_empty());
+            let given = otlp.map(|url| ("--otlp", url.to_owned()));
+            let given = given.or_else(|| Some((ENDPOINT, set?)));
             // The connection is a task of the runtime.
             let _inside = runtime.enter();
-            let export = url.map(|url| Export::start(&url, name)).transpose()?;
+            let start = |(said, url): (&str, String)| {
+                let export = Export::start(&url, name);
+                export.map_err(|advice| Failure::Input(format!("{said} {url}: {advice}")))
+            };
+            let export = given.map(start).transpose()?;
             say(subscriber(level).with(export.as_ref().map(Export::layer)));
             Ok(Self { runtime, export })
         }

@@ -31,7 +31,7 @@ fn spans_of_all_processes_are_one_trace_with_every_run_once() {
     pool.add_worker(&[&["--layers", "4..8"], &url[..]].concat());
     pool.wait_ready(2);
 
-    let id = pool.create("a large red ball bounces over green hills", 5, 2.0);
+    let id = pool.create("a large red ball bounces over green hills", 5, 1.0);
     pool.wait_completed(&id);
     let trace = id.strip_prefix("video_").unwrap().to_owned();
     let job = pool.wait("the job's span has come", || {

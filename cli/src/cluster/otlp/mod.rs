@@ -5,9 +5,11 @@
 //! ```
 //!
 //! Whoever ends a span never waits: one that finds the queue full is dropped, which
-//! is said once, and counted at the end. At most [`QUEUE_MAX`] spans wait.
+//! is said once. At most [`QUEUE_MAX`] spans wait, and a batch that the collector does
+//! not take is lost.
 
 mod layer;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +22,7 @@ use opentelemetry_sdk::{
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use self::layer::Spans;
-use crate::failure::Failure;
+use self::{layer::Spans, watched::Watched};
 
 /// Spans that may wait, of less than a kilobyte each. Chosen: some minutes of a video.
 const QUEUE_MAX: usize = 8192;
@@ -46,23 +47,22 @@ impl Export {
     ///
     /// # Errors
     ///
-    /// [`Failure::Input`] if this is no address of a collector.
-    pub(super) fn start(url: &str, name: &str) -> Result<Self, Failure> {
-        let refused = |why: &str| Failure::Input(format!("--otlp {url}: {why}"));
+    /// What to give, if this is no address of a collector.
+    pub(super) fn start(url: &str, name: &str) -> Result<Self, String> {
         if !url.starts_with("http://") {
-            return Err(refused(
-                "give http://HOST:PORT of a collector that takes OTLP by gRPC, without TLS",
-            ));
+            let advice =
+                "give http://HOST:PORT of a collector that takes OTLP by gRPC, without TLS";
+            return Err(advice.to_owned());
         }
         let exporter = SpanExporter::builder().with_tonic();
         let exporter = exporter.with_endpoint(url).with_timeout(EXPORT_TIMEOUT).build();
-        let exporter = exporter.map_err(|error| refused(&error.to_string()))?;
+        let exporter = exporter.map_err(|error| error.to_string())?;
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_MAX)
             .with_max_export_batch_size(BATCH_MAX)
             .with_scheduled_delay(DELAY)
             .build();
-        let mut processor = BatchSpanProcessor::new(exporter, config);
+        let mut processor = BatchSpanProcessor::new(Watched::new(exporter), config);
         let service = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "filmloom".to_owned());
         let instance = KeyValue::new("service.instance.id", name.to_owned());
         let resource = Resource::builder().with_service_name(service).with_attribute(instance);
