@@ -2,7 +2,7 @@
 //!
 //! Workers count since their process began. The first heartbeat of a worker's life
 //! that comes after the pipeline is ready is what later ones are compared with, so
-//! loading, measuring and an idle night before the first video do not count.
+//! measuring and loading do not count.
 
 use std::{collections::BTreeMap, time::Duration};
 
