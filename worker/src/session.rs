@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use identity::Expect;
-use link::{Notice, Switchboard, Way, tls};
+use link::{Notice, Way, tls};
 use plan::{cluster::Duty, placement::Speed};
 use proto::control::{self, wire};
 use tokio::{
