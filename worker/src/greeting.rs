@@ -27,7 +27,7 @@ impl Worker {
     pub(crate) fn hello(&self) -> wire::FromWorker {
         let config = &self.config;
         let held = self.shared.read().progress.into_iter();
-        let held = held.map(|(fence, chunk)| wire::Held { fence: Some(fence.into()), chunk });
+        let held = held.map(|(fence, _)| fence.into());
         let limits = &config.limits;
         said(Said::Hello(wire::Hello {
             versions: Some(wire::Versions { oldest: *VERSIONS.start(), newest: *VERSIONS.end() }),

@@ -157,7 +157,7 @@ impl Worker {
     fn handle(&mut self, asked: Asked) -> Result<(), Ended> {
         match asked {
             Asked::Profile(profile) => {
-                self.profile(profile.request, control::grid(profile.grid)?)?;
+                self.profile(control::grid(profile.grid)?)?;
             }
             Asked::Assign(assign) => self.assign(assign)?,
             Asked::Release(_) => {
@@ -198,7 +198,7 @@ impl Worker {
         self.is_draining = true;
     }
 
-    fn profile(&self, request: u64, grid: TokenGrid) -> Result<(), Ended> {
+    fn profile(&self, grid: TokenGrid) -> Result<(), Ended> {
         let roles = Roles { text: self.config.roles.text, decoder: self.config.roles.decoder };
         let (reply, done) = oneshot::channel();
         let (weights, tasks, served) = (self.weights.clone(), self.tasks.clone(), self.served()?);
@@ -212,7 +212,7 @@ impl Worker {
             }
         });
         self.answer(done, move |speed| {
-            let mut profiled = wire::Profiled { request, ..wire::Profiled::default() };
+            let mut profiled = wire::Profiled::default();
             match speed {
                 Ok(Speed {
                     layer_seconds,
@@ -235,6 +235,14 @@ impl Worker {
     }
 
     fn assign(&mut self, assign: wire::Assign) -> Result<(), Ended> {
+        let own = self.class.name();
+        if assign.numeric_class != own {
+            let planned = assign.numeric_class;
+            let problem = format!("it is planned to compute in {planned}, and computes in {own}");
+            let assignment = assign.assignment;
+            self.answer_now(Said::StageFailed(wire::StageFailed { assignment, problem }));
+            return Ok(());
+        }
         let grid = control::grid(assign.grid)?;
         let optional = |bytes: &[u8]| match bytes.is_empty() {
             true => Ok(None),
@@ -318,15 +326,14 @@ impl Worker {
 
     /// Measures the link to a peer, and says what came of it.
     fn measure(&self, measure: wire::MeasureLink) -> Result<(), Ended> {
-        let wire::MeasureLink { request, peer } = measure;
-        let Some(peer) = peer else { return Ok(()) };
+        let Some(peer) = measure.peer else { return Ok(()) };
         let (node, way) = self.peer(peer)?;
         let Some(switchboard) = self.switchboard.borrow().clone() else { return Ok(()) };
         let outbox = self.outbox_sender.clone();
         tokio::spawn(async move {
             switchboard.connect(node, way);
             let peer = control::node_bytes(node);
-            let mut said = wire::LinkMeasured { request, peer, ..wire::LinkMeasured::default() };
+            let mut said = wire::LinkMeasured { peer, ..wire::LinkMeasured::default() };
             match switchboard.measure(node).await {
                 Ok(measured) => {
                     said.bytes_per_second = measured.bytes_per_second;
@@ -366,23 +373,28 @@ impl Worker {
                 if self.coordinator != Some(peer) {
                     let peer = control::node_bytes(peer);
                     let failed = wire::LinkFailed { peer, problem };
-                    drop(self.outbox_sender.send(said(Said::LinkFailed(failed))));
+                    self.answer_now(Said::LinkFailed(failed));
                 }
             }
         }
     }
 
     fn heartbeat(&self, report: &Report) -> wire::Heartbeat {
-        let progress = report.progress.iter().map(|&(fence, chunk)| {
-            let fence = Some(fence.into());
-            wire::Progress { fence, chunk, runs: 0 }
-        });
+        let progress = report
+            .progress
+            .iter()
+            .map(|&(fence, chunk)| wire::Progress { fence: Some(fence.into()), chunk });
         let counters = report.counters(Instant::now(), self.switchboard.borrow().as_ref());
         wire::Heartbeat {
             progress: progress.collect(),
             memory_used_bytes: resident_bytes(),
             counters: Some(counters),
         }
+    }
+
+    fn answer_now(&self, kind: Said) {
+        // Without an outbox the process ends.
+        drop(self.outbox_sender.send(said(kind)));
     }
 
     /// Gives the device a task, behind those that it has.

@@ -154,8 +154,7 @@ impl Worker {
     fn answer(&self, asked: Option<Asked>) -> Option<Said> {
         let layer_seconds = 0.01 + (self.number % 100) as f64 * 1e-4;
         Some(match asked? {
-            Asked::Profile(profile) => Said::Profiled(wire::Profiled {
-                request: profile.request,
+            Asked::Profile(_) => Said::Profiled(wire::Profiled {
                 problem: None,
                 layer_seconds,
                 embedding_seconds: layer_seconds,
@@ -168,7 +167,6 @@ impl Worker {
                 load_seconds: 0.1,
             }),
             Asked::MeasureLink(measure) => Said::LinkMeasured(wire::LinkMeasured {
-                request: measure.request,
                 peer: measure.peer.map(|peer| peer.node).unwrap_or_default(),
                 problem: None,
                 bytes_per_second: 1e8,

@@ -35,6 +35,7 @@ fn text(cluster: &Value) -> String {
             shown(&worker["state"]),
             shown(&worker["device"]),
         ));
+        lines.extend(making(&worker["making"]));
         lines.extend(spent(&worker["spent"]));
     }
     let counts = [&cluster["running"], &cluster["queued"]].map(|count| count.as_u64().unwrap_or(0));
@@ -54,6 +55,15 @@ fn text(cluster: &Value) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What a worker is at.
+fn making(making: &Value) -> Option<String> {
+    let videos = making.as_array().filter(|videos| !videos.is_empty())?;
+    let chunk = |video: &Value| {
+        format!("chunk {} of {}", video["chunk"].as_u64().unwrap_or(0), shown(&video["video_id"]))
+    };
+    Some(format!("    makes {}", videos.iter().map(chunk).collect::<Vec<_>>().join(", ")))
 }
 
 /// Where a worker's time went since its pipeline was ready, once that is known.
@@ -113,6 +123,15 @@ mod tests {
         assert!(shown(12.0).contains("predicted 12 % too high"));
         assert!(shown(0.0).contains("measured; as predicted"));
         assert!(!text(&json!({ "chunk_seconds": 2.0 })).contains("measured"));
+    }
+
+    #[test]
+    fn what_a_worker_makes_is_shown_while_it_does() {
+        let shown = |making: Value| text(&json!({ "workers": [{ "making": making }] }));
+
+        let video = json!([{ "video_id": "video_7", "chunk": 3 }]);
+        assert!(shown(video).contains("makes chunk 3 of video_7"));
+        assert!(!shown(json!([])).contains("makes"));
     }
 
     #[test]

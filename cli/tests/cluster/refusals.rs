@@ -224,7 +224,7 @@ fn nonsense() -> Vec<Said> {
             ..wire::LinkMeasured::default()
         }),
         Said::Heartbeat(wire::Heartbeat {
-            progress: vec![wire::Progress { fence: fence(vec![5; 3]), chunk: 9, runs: 9 }],
+            progress: vec![wire::Progress { fence: fence(vec![5; 3]), chunk: 9 }],
             memory_used_bytes: u64::MAX,
             counters: None,
         }),

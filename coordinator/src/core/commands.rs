@@ -9,7 +9,7 @@ use proto::{
     },
     data::{Kind, Message},
 };
-use types::{Branch, Fence, JobId, NodeId};
+use types::{Branch, Class, Fence, JobId, NodeId};
 
 use super::{Core, Event, unix_now};
 use crate::records::{self, Status};
@@ -49,8 +49,7 @@ impl Core {
         let model =
             wire::Model { name: self.served.name.clone(), digest: self.served.digest.0.to_vec() };
         let (model, grid) = (Some(model), Some(grid.into()));
-        let numeric_class = String::new();
-        self.tell(node, Asked::Profile(wire::Profile { request: 0, model, numeric_class, grid }));
+        self.tell(node, Asked::Profile(wire::Profile { model, grid }));
     }
 
     fn assign(&mut self, node: NodeId, assignment: u64, duty: &Duty) {
@@ -61,7 +60,7 @@ impl Core {
         let assign = wire::Assign {
             assignment,
             model: Some(model),
-            numeric_class: String::new(),
+            numeric_class: self.class(node).map_or("", Class::name).to_owned(),
             layers: duty.layers.as_ref().map(wire::LayerRange::from),
             text: duty.text,
             decoder: duty.decoder,
@@ -71,6 +70,12 @@ impl Core {
             lead: bytes(duty.lead),
         };
         self.tell(node, Asked::Assign(assign));
+    }
+
+    /// What a member computes in.
+    fn class(&self, node: NodeId) -> Option<Class> {
+        let member = self.cluster.members().find(|&(member, _)| member == node);
+        member.map(|(_, member)| member.offer.class)
     }
 
     /// Those that a stage exchanges messages with: its neighbours, and the ends of
@@ -94,17 +99,16 @@ impl Core {
     /// on, and in the store.
     fn place(&mut self, fence: Fence) {
         self.pace.begin();
+        let lead = self.cluster.pipeline().stages().first().copied();
+        let Some(class) = lead.and_then(|lead| self.class(lead)) else { return };
         let Some(film) = self.films.get_mut(&fence.job) else { return };
         film.epoch = fence.epoch.0;
         film.contexts.clear();
         self.spans.place(fence, film.wish.order.length.chunks);
-        let lead = self.cluster.pipeline().stages().first().copied();
-        let class = self.cluster.members().find(|&(node, _)| Some(node) == lead);
-        let Some((_, member)) = class else { return };
         let header = chunk_log::Header {
             job: fence.job,
             model: self.served.digest.0,
-            class: member.offer.class.name().to_owned(),
+            class: class.name().to_owned(),
             x0_shape: film.x0_shape,
             x0_dtype: types::Dtype::F32,
         };

@@ -102,8 +102,7 @@ impl Core {
             self.survey.current = Some((pair, self.now() + MEASURE_TIMEOUT));
             let (to_peer, to_node) = (self.peer(node, peer, true), self.peer(peer, node, false));
             self.tell(peer, Asked::Connect(wire::Connect { peer: Some(to_node) }));
-            let (request, peer) = (0, Some(to_peer));
-            self.tell(node, Asked::MeasureLink(wire::MeasureLink { request, peer }));
+            self.tell(node, Asked::MeasureLink(wire::MeasureLink { peer: Some(to_peer) }));
         }
         let pairs: Vec<_> = self
             .survey

@@ -34,7 +34,7 @@ use std::{
 
 use bytes::Bytes;
 use link::{Arrival, Switchboard};
-use plan::cluster::{Cluster, JobSpec, Policy, Stages};
+use plan::cluster::{Cluster, JobSpec, Line, Policy, Stages};
 use proto::{
     control::wire::{FromWorker, ToWorker},
     data::{Kind, Message},
@@ -148,6 +148,8 @@ pub(crate) struct Core {
     survey: links::Survey,
     pace: pace::Pace,
     places: waiting::Places,
+    /// Where videos stood when someone asked last.
+    line: Line,
     spent: spent::Spent,
     spans: Spans,
     /// Bytes of finished videos that are kept, at most.
@@ -187,6 +189,7 @@ impl Core {
             survey: links::Survey::default(),
             pace: pace::Pace::default(),
             places: waiting::Places::default(),
+            line: Line::default(),
             spent: spent::Spent::default(),
             spans: Spans::default(),
             videos_bytes_max,

@@ -116,7 +116,7 @@ impl Core {
             records::Node { name: hello.name, incarnation: incarnation.0, boot: hex(&hello.boot) };
         self.saver.save(records::node_key(node), &record);
         self.nodes.insert(node, record);
-        let held = hello.held.into_iter().filter_map(|held| control::fence(held.fence).ok());
+        let held = hello.held.into_iter().filter_map(|held| control::fence(Some(held)).ok());
         self.cluster.handle_held(now, node, &held.collect::<Vec<_>>());
         if hello.draining {
             self.cluster.drain(now, node);

@@ -7,7 +7,10 @@ use plan::{
     cluster::{Duty, Presence},
     placement::{Bottleneck, Verdict},
 };
-use proto::control::wire::Counters;
+use proto::control::{
+    self,
+    wire::{Counters, Heartbeat, Progress},
+};
 use serde_json::{Map, Value, json};
 use types::{JobId, NodeId};
 
@@ -23,9 +26,13 @@ pub(crate) struct Counted {
     pub(crate) counters: Counters,
 }
 
+/// Videos that are shown of a worker, at most.
+const MAKING_MAX: usize = 64;
+
 impl Core {
     /// A video as it is now.
-    pub(crate) fn video(&self, id: JobId) -> Option<Video> {
+    pub(crate) fn video(&mut self, id: JobId) -> Option<Video> {
+        let standing = self.standing(id);
         let film = self.films.get(&id).filter(|film| !film.wish.is_probe)?;
         let job = self.cluster.job(id);
         let order = &film.wish.order;
@@ -37,7 +44,7 @@ impl Core {
                 u64::from(job.map_or(0, |job| job.published))
             }
         };
-        let wait = self.cluster.position(id).and_then(|_| self.cluster.estimated_wait_seconds(id));
+        let wait = standing.and_then(|standing| self.cluster.estimated_wait_seconds(standing));
         let rest = job
             .zip(self.cluster.pipeline().plan())
             .map(|(job, plan)| f64::from(job.chunks_left()) * plan.prediction.seconds_per_chunk);
@@ -69,7 +76,7 @@ impl Core {
                 .error
                 .clone()
                 .map(|message| VideoError { code: "failed".to_owned(), message }),
-            queue_position: self.cluster.position(id).map(side),
+            queue_position: standing.map(|standing| side(standing.position)),
             estimated_start_at: wait.map(at),
             estimated_completion_at: rest
                 .filter(|_| !is_over)
@@ -106,6 +113,10 @@ impl Core {
             if let Some(problem) = member.excluded.as_ref().or(untimed) {
                 more.insert("problem".to_owned(), json!(problem));
             }
+            let making = session.map_or(Vec::new(), |session| self.making(&session.heartbeat));
+            if !making.is_empty() {
+                more.insert("making".to_owned(), json!(making));
+            }
             if let Some(spent) = self.spent.view(node) {
                 more.insert("spent".to_owned(), spent);
             }
@@ -131,6 +142,16 @@ impl Core {
             bottleneck: self.bottleneck(),
             more: self.plan_view(),
         }
+    }
+
+    /// Videos that a worker says it is at, with the chunk that it makes of each.
+    fn making(&self, heartbeat: &Heartbeat) -> Vec<Value> {
+        let shown = |progress: &Progress| {
+            let job = control::fence(progress.fence.clone()).ok()?.job;
+            self.films.get(&job).filter(|film| !film.wish.is_probe)?;
+            Some(json!({ "video_id": VideoId(job.0).to_string(), "chunk": progress.chunk }))
+        };
+        heartbeat.progress.iter().take(MAKING_MAX).filter_map(shown).collect()
     }
 
     fn links_view(&self) -> Vec<Link> {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use api::{Happening, VideoEvent};
+use plan::cluster::Standing;
 use tokio::sync::watch;
 use types::JobId;
 
@@ -39,6 +40,14 @@ impl Core {
     pub(crate) fn follow(&mut self, job: JobId) -> Option<watch::Receiver<Vec<VideoEvent>>> {
         self.places.handle_changed();
         self.films.get(&job).map(|film| film.history.subscribe())
+    }
+
+    /// Where a video stands, if it waits.
+    pub(super) fn standing(&mut self, job: JobId) -> Option<Standing> {
+        if !self.cluster.stands(&self.line) {
+            self.line = self.cluster.line();
+        }
+        self.line.standing(job)
     }
 
     /// The queue may be due.

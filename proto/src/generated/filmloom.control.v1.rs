@@ -138,7 +138,7 @@ pub struct Hello {
     pub models: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// Jobs it still holds, after a reconnection.
     #[prost(message, repeated, tag = "14")]
-    pub held: ::prost::alloc::vec::Vec<Held>,
+    pub held: ::prost::alloc::vec::Vec<Fence>,
     /// Whether it can fetch the weights of another model than those.
     #[prost(bool, tag = "15")]
     pub fetches: bool,
@@ -181,14 +181,6 @@ pub struct Fence {
     pub job: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Held {
-    #[prost(message, optional, tag = "1")]
-    pub fence: ::core::option::Option<Fence>,
-    /// The chunk in generation there.
-    #[prost(uint32, tag = "2")]
-    pub chunk: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -287,11 +279,9 @@ pub struct Heartbeat {
 pub struct Progress {
     #[prost(message, optional, tag = "1")]
     pub fence: ::core::option::Option<Fence>,
+    /// The chunk in generation there.
     #[prost(uint32, tag = "2")]
     pub chunk: u32,
-    /// Runs done here, of all chunks.
-    #[prost(uint64, tag = "3")]
-    pub runs: u64,
 }
 /// What a worker has done since its process began. Times are finite and not negative.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -322,50 +312,40 @@ pub struct Counters {
 /// Asks for times of this model, at this shape of chunk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Profile {
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    #[prost(message, optional, tag = "2")]
+    #[prost(message, optional, tag = "1")]
     pub model: ::core::option::Option<Model>,
-    #[prost(string, tag = "3")]
-    pub numeric_class: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "4")]
+    #[prost(message, optional, tag = "2")]
     pub grid: ::core::option::Option<Grid>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Profiled {
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    #[prost(string, optional, tag = "2")]
+    #[prost(string, optional, tag = "1")]
     pub problem: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(double, tag = "3")]
+    #[prost(double, tag = "2")]
     pub layer_seconds: f64,
-    #[prost(double, tag = "4")]
+    #[prost(double, tag = "3")]
     pub embedding_seconds: f64,
-    #[prost(double, tag = "5")]
+    #[prost(double, tag = "4")]
     pub head_seconds: f64,
-    #[prost(double, optional, tag = "6")]
+    #[prost(double, optional, tag = "5")]
     pub decode_seconds: ::core::option::Option<f64>,
-    #[prost(double, optional, tag = "7")]
+    #[prost(double, optional, tag = "6")]
     pub text_seconds: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MeasureLink {
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    #[prost(message, optional, tag = "2")]
+    #[prost(message, optional, tag = "1")]
     pub peer: ::core::option::Option<Peer>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinkMeasured {
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    #[prost(bytes = "vec", tag = "2")]
+    #[prost(bytes = "vec", tag = "1")]
     pub peer: ::prost::alloc::vec::Vec<u8>,
-    #[prost(string, optional, tag = "3")]
+    #[prost(string, optional, tag = "2")]
     pub problem: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(double, tag = "4")]
+    #[prost(double, tag = "3")]
     pub bytes_per_second: f64,
-    #[prost(double, tag = "5")]
+    #[prost(double, tag = "4")]
     pub latency_seconds: f64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -384,6 +364,7 @@ pub struct Assign {
     pub assignment: u64,
     #[prost(message, optional, tag = "2")]
     pub model: ::core::option::Option<Model>,
+    /// What it is planned to compute in: what it said of itself.
     #[prost(string, tag = "3")]
     pub numeric_class: ::prost::alloc::string::String,
     /// No layers: only text or decoding.

@@ -61,6 +61,7 @@ mod faults;
 pub mod forecast;
 pub mod job;
 mod job_events;
+mod line;
 mod member_events;
 pub mod members;
 pub mod pipeline;
@@ -79,6 +80,7 @@ use types::{Incarnation, JobId, NodeId};
 pub use command::Command;
 pub use forecast::{Forecast, NoForecast, Question, Snapshot};
 pub use job::{Job, JobSpec, Outcome, Progress, Stages};
+pub use line::{Line, Standing};
 pub use members::{Boot, Member, Offer, Presence, SessionRefused};
 pub use pipeline::{Duty, Pipeline};
 pub use queue::QueueFull;
@@ -203,12 +205,7 @@ impl Cluster {
         self.jobs.get(&job)
     }
 
-    /// Jobs ahead of this one, if it waits.
-    pub fn position(&self, job: JobId) -> Option<usize> {
-        self.queue.position(job)
-    }
-
-    /// Jobs that wait, in the order of their [positions](Self::position).
+    /// Jobs that wait, the next one first.
     pub fn queue(&self) -> impl Iterator<Item = JobId> {
         self.queue.in_order()
     }
@@ -235,16 +232,6 @@ impl Cluster {
     /// Whether a job has a place: until no member holds anything of it.
     pub fn is_placed(&self, job: JobId) -> bool {
         self.placed.contains(&job)
-    }
-
-    /// Seconds until a job that waits begins, as far as one can tell; `None` if
-    /// nothing is placed.
-    pub fn estimated_wait_seconds(&self, job: JobId) -> Option<f64> {
-        let prediction = &self.pipeline.plan()?.prediction;
-        let before = self.placed.iter().copied().chain(self.queue.ahead(job));
-        let before = before.filter_map(|job| self.jobs.get(&job));
-        let chunks: u64 = before.map(|job| u64::from(job.chunks_left())).sum();
-        Some(chunks as f64 * prediction.seconds_per_chunk)
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Queue {
     came: u64,
     /// When those came that had their turn and have not ended.
     begun: BTreeMap<JobId, u64>,
+    /// Grows with every change of the order.
+    version: u64,
 }
 
 /// Jobs of one priority.
@@ -112,23 +114,18 @@ impl Queue {
         best.map(|(_, job)| job)
     }
 
-    /// Jobs that came before this one or are more urgent.
-    pub(super) fn ahead(&self, job: JobId) -> impl Iterator<Item = JobId> {
-        let place = self.by_job.get(&job).copied();
-        let ahead = place.into_iter().flat_map(|place| self.places.range(..place));
-        ahead.map(|place| place.ticket.job)
-    }
-
     /// All jobs, the next one first, as if no user had more open than another.
     pub(super) fn in_order(&self) -> impl Iterator<Item = JobId> {
         self.places.iter().map(|place| place.ticket.job)
     }
 
-    pub(super) fn position(&self, job: JobId) -> Option<usize> {
-        self.by_job.contains_key(&job).then(|| self.ahead(job).count())
+    /// As long as it is the same, so is the order.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     fn insert(&mut self, place: Place) {
+        self.version += 1;
         self.take(place.ticket.job);
         self.by_job.insert(place.ticket.job, place);
         self.places.insert(place);
@@ -137,6 +134,7 @@ impl Queue {
 
     fn take(&mut self, job: JobId) -> Option<Place> {
         let place = self.by_job.remove(&job)?;
+        self.version += 1;
         self.places.remove(&place);
         if let Some(level) = self.levels.get_mut(&place.priority) {
             level.remove(place.user, place.ticket);
@@ -203,9 +201,9 @@ mod tests {
         queue.push(JobId(2), 1, 7);
         queue.push_again(JobId(3), 0, 7);
 
-        let positions = [1, 2, 3].map(|job| queue.position(JobId(job)));
+        let positions = [1, 2, 3].map(|job| position(&queue, job));
         assert_eq!(positions, [Some(2), Some(0), Some(1)]);
-        assert_eq!(queue.position(JobId(9)), None);
+        assert_eq!(position(&queue, 9), None);
     }
 
     #[test]
@@ -220,8 +218,12 @@ mod tests {
         queue.push_again(JobId(2), 0, 7);
         queue.push_again(JobId(1), 0, 7);
 
-        let positions = [1, 2, 3].map(|job| queue.position(JobId(job)));
+        let positions = [1, 2, 3].map(|job| position(&queue, job));
         assert_eq!(positions, [Some(0), Some(1), Some(2)]);
+    }
+
+    fn position(queue: &Queue, job: u128) -> Option<usize> {
+        queue.in_order().position(|other| other == JobId(job))
     }
 
     /// The rule read off all jobs, without levels and heads.

@@ -49,7 +49,7 @@ fn encoded_prompts_of_a_job_without_a_pipeline_are_dropped() {
 
     hand.cluster.handle_encoded(hand.now, fence(JOB, 1));
 
-    assert_eq!((hand.commands(), hand.cluster.position(JOB)), (vec![], Some(0)));
+    assert_eq!((hand.commands(), hand.position(JOB)), (vec![], Some(0)));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn job_that_fits_alone_waits_for_the_others_and_nobody_passes_it() {
     large.work.footprint.layer_job_bytes = 490;
     hand.cluster.handle_created(hand.now, OTHER, large).unwrap();
     hand.create(JobId(3), 1);
-    assert_eq!((hand.cluster.placed(), hand.cluster.position(OTHER)), (1, Some(0)));
+    assert_eq!((hand.cluster.placed(), hand.position(OTHER)), (1, Some(0)));
 
     hand.cluster.handle_cancelled(hand.now, JOB);
 
@@ -243,5 +243,9 @@ fn wait_counts_what_is_placed_and_what_is_ahead() {
     hand.commit(fence, 0);
 
     let chunk = hand.cluster.pipeline().plan().unwrap().prediction.seconds_per_chunk;
-    assert_eq!(hand.cluster.estimated_wait_seconds(JobId(3)), Some(6.0 * chunk));
+    let line = hand.cluster.line();
+    let standing = line.standing(JobId(3)).unwrap();
+    assert_eq!(hand.cluster.estimated_wait_seconds(standing), Some(6.0 * chunk));
+    hand.cluster.handle_cancelled(hand.now, JobId(3));
+    assert!(!hand.cluster.stands(&line));
 }

@@ -15,7 +15,7 @@ fn lost_stage_makes_its_jobs_again_in_a_higher_epoch_and_nobody_waits_for_it() {
     assert_eq!(hand.told(), [close(A, first), close(C, first)]);
     hand.closed(A, first);
     hand.closed(C, first);
-    assert_eq!((hand.cluster.placed(), hand.cluster.position(JOB)), (0, Some(0)));
+    assert_eq!((hand.cluster.placed(), hand.position(JOB)), (0, Some(0)));
 
     hand.session(B, Boot(2), holder(2..4));
     hand.cluster.handle_profiled(hand.now, B, speed());
@@ -143,7 +143,7 @@ fn lost_text_side_makes_only_jobs_again_that_are_being_encoded() {
     hand.cluster.handle_left(hand.now, C, Incarnation(1));
 
     assert_eq!(hand.job(JOB).stages, Stages::Running);
-    assert_eq!((&hand.job(OTHER).stages, hand.cluster.position(OTHER)), (&Stages::Idle, Some(0)));
+    assert_eq!((&hand.job(OTHER).stages, hand.position(OTHER)), (&Stages::Idle, Some(0)));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn job_that_waited_for_a_member_to_drain_is_made_by_those_that_are_left() {
     hand.cluster.drain(hand.now, B);
     hand.create(OTHER, 1);
     hand.wait(SETTLE);
-    assert_eq!(hand.cluster.position(OTHER), Some(0));
+    assert_eq!(hand.position(OTHER), Some(0));
 
     hand.commit(fence, 0);
     hand.publish(JOB, 0);

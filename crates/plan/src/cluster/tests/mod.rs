@@ -104,6 +104,10 @@ impl Hand {
         self.cluster.handle_closed(self.now, node, fence);
     }
 
+    fn position(&self, job: JobId) -> Option<usize> {
+        Some(self.cluster.line().standing(job)?.position)
+    }
+
     fn job(&self, job: JobId) -> &Job {
         self.cluster.job(job).unwrap()
     }

@@ -33,7 +33,7 @@ fn jobs_wait_without_workers_and_the_problem_is_told() {
 
     let problem = hand.cluster.pipeline().problem().unwrap();
     assert!(problem.contains("no worker"), "{problem}");
-    assert_eq!(hand.cluster.position(JOB), Some(0));
+    assert_eq!(hand.position(JOB), Some(0));
     assert_eq!(hand.cluster.poll_timeout(), None);
 }
 

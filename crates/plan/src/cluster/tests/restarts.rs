@@ -44,7 +44,7 @@ fn jobs_that_had_begun_go_before_those_that_had_not() {
     hand.cluster.restore(JOB, spec(2), progress(0, 0, 0));
     hand.cluster.restore(OTHER, spec(2), progress(1, 0, 0));
 
-    assert_eq!([JOB, OTHER].map(|job| hand.cluster.position(job)), [Some(1), Some(0)]);
+    assert_eq!([JOB, OTHER].map(|job| hand.position(job)), [Some(1), Some(0)]);
 }
 
 #[test]
