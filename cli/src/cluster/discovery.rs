@@ -5,7 +5,7 @@
 //! its certificate; what is announced is believed as far as the handshake goes.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,8 @@ use super::host_name;
 const SERVICE: &str = "_filmloom._tcp.local.";
 /// The property that holds the fingerprint.
 const AUTHORITY: &str = "authority";
+/// How long a connection to one of its addresses may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An announcement, which ends with it.
 pub(super) struct Announced(ServiceDaemon);
@@ -68,6 +70,16 @@ pub(super) fn find(authority: Fingerprint, patience: Duration) -> Result<Vec<Str
     Ok(found)
 }
 
+/// The first of these that a connection can be opened to; the first of all if there is
+/// none yet.
+pub(super) fn answering(addresses: Vec<String>) -> Option<String> {
+    let answers = |address: &&String| {
+        let address = address.parse::<SocketAddr>();
+        address.is_ok_and(|at| TcpStream::connect_timeout(&at, ANSWER_PATIENCE).is_ok())
+    };
+    addresses.iter().find(answers).or(addresses.first()).cloned()
+}
+
 /// The addresses that a connection can be opened to without naming a link, in the order
 /// in which to try them.
 fn reachable(addresses: impl Iterator<Item = IpAddr>, port: u16) -> Vec<String> {
@@ -87,7 +99,22 @@ fn reachable(addresses: impl Iterator<Item = IpAddr>, port: u16) -> Vec<String> 
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn address_that_answers_is_taken_before_those_that_do_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap().to_string();
+        // Its port was free a moment ago.
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let taken = |addresses: &[&String]| answering(addresses.iter().copied().cloned().collect());
+
+        assert_eq!(taken(&[&closed, &open]), Some(open.clone()));
+        assert_eq!(taken(&[&closed]), Some(closed.clone()));
+        assert_eq!(taken(&[]), None);
+    }
 
     #[test]
     fn every_address_is_tried_ipv4_first_and_none_that_needs_a_link() {

@@ -23,7 +23,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn text(cluster: &Value) -> String {
     let mut lines = Vec::new();
     let workers = cluster["workers"].as_array().map_or(&[][..], Vec::as_slice);
-    lines.push(format!("{} workers", workers.len()));
+    lines.push(match workers.len() {
+        1 => "1 worker".to_owned(),
+        count => format!("{count} workers"),
+    });
     for worker in workers {
         let stages = worker["stages"].as_array().map_or(&[][..], Vec::as_slice);
         let stages: Vec<_> = stages.iter().filter_map(Value::as_str).collect();
@@ -47,7 +50,7 @@ fn text(cluster: &Value) -> String {
     if let Some(bottleneck) = cluster["bottleneck"].as_str() {
         lines.push(bottleneck.to_owned());
     }
-    if cluster["use_one_node"] == true {
+    if cluster["use_one_node"] == true && 1 < workers.len() {
         lines.push("one node alone would be as fast".to_owned());
     }
     if let Some(problem) = cluster["problem"].as_str() {

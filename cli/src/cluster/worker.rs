@@ -87,7 +87,7 @@ fn discovered(args: &WorkerArgs, data: &Path) -> Result<String, Failure> {
     })?;
     terminal::say("looking for the coordinator on the local network");
     let found = discovery::find(authority, DISCOVERY_PATIENCE);
-    match found.map(|addresses| addresses.into_iter().next()) {
+    match found.map(discovery::answering) {
         Ok(Some(coordinator)) => Ok(coordinator),
         Ok(None) => Err(Failure::Input(
             "no coordinator of this token is heard of on the local network: give --join HOST:PORT"
