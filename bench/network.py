@@ -10,7 +10,7 @@ started, two videos are made at once, and the pace of their chunks is read from
 /v1/cluster beside the prediction. Needs root, iproute2, taskset, two cores, curl and
 `cargo build --release`; everything it makes is removed again.
 
-    sudo python3 bench/network.py            # 1000, 100 and 10 Mbit/s
+    sudo python3 bench/network.py            # as fast as it is, then 1000, 100, 10 Mbit/s
     sudo python3 bench/network.py 250 --jobs 1
 """
 
@@ -54,9 +54,13 @@ def make_network():
 
 
 def shape(mbit):
-    """Both directions of both layer workers' cables."""
+    """Both directions of both layer workers' cables; 0 leaves them as fast as they are."""
     for number, name in list(enumerate(NAMES, 1))[1:]:
         for namespace, device in [(name, "cable"), (BRIDGE, f"port{number}")]:
+            if mbit == 0:
+                subprocess.run(["tc", "-n", namespace, "qdisc", "del", "dev", device, "root"],
+                               check=False, stderr=subprocess.DEVNULL)
+                continue
             sh("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf",
                "rate", f"{mbit}mbit", "burst", str(max(16384, mbit * 63)), "latency", "100ms")
 
@@ -165,7 +169,7 @@ def measure(mbit, jobs, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("mbit", nargs="*", type=int, default=[1000, 100, 10])
+    parser.add_argument("mbit", nargs="*", type=int, default=[0, 1000, 100, 10])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
