@@ -78,9 +78,12 @@ impl Service for Door {
         let record = record.map_err(|error| Refusal::Internal { detail: error.to_string() })?;
         let key = records::job_key(job);
         let put = self.saver.store().put(&key, &record, store::Expect::Any).await;
-        put.map_err(|error| Refusal::Unavailable {
-            message: format!("the video cannot be written down: {error}"),
-        })?;
+        if let Err(error) = put {
+            // It may have been written all the same.
+            self.saver.delete(records::job_key(job));
+            let message = format!("the video cannot be written down: {error}");
+            return Err(Refusal::Unavailable { message });
+        }
         self.ask(move |core| core.create(film, spec)).await?
     }
 

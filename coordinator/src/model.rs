@@ -94,6 +94,20 @@ impl Served {
         Ok(Order { prompts, size, seconds, length })
     }
 
+    /// How many times as long a run takes at this size as at the model's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InvalidRequest`], which names the field.
+    pub(crate) fn times(&self, size: Size, frames: u64) -> Result<f64, Refusal> {
+        let video_frames = usize::try_from(frames).unwrap_or(usize::MAX);
+        let measured = Shape { size: self.own_size(), video_frames: 1 };
+        let scale = Scale::between(&self.model, measured, Shape { size, video_frames });
+        let Scale { layer, pixels } =
+            scale.map_err(|error: WorkError| invalid("size", error.to_string()))?;
+        Ok(layer.max(pixels))
+    }
+
     /// Reads what a plan is asked for. So many jobs are planned for if nobody says.
     ///
     /// # Errors

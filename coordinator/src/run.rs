@@ -40,7 +40,7 @@ use types::{Epoch, Incarnation, JobId};
 
 use crate::{
     admin::AddressFile,
-    core::{Core, Event, Handle, Parts, Wish, forecast::Foresight, unix_now},
+    core::{Core, Event, Handle, PROBE_IDS, Parts, Wish, forecast::Foresight, unix_now},
     door::Door,
     grpc::{self, About, Grpc},
     http,
@@ -385,13 +385,17 @@ fn logged(log: &ChunkLog, left: &Left) -> Logged {
     jobs.filter_map(place).collect()
 }
 
-/// Removes what no record stands for, and the second names of finished videos.
+/// Removes logs of chunks that nobody asked for, and the second names of finished
+/// videos. What else no record stands for is kept: the records may be the loss.
 fn sweep(log: &mut ChunkLog, left: &Left, videos: &Path) {
     let known: BTreeSet<JobId> = left.jobs.iter().map(|&(job, _)| job).collect();
     let orphans: Vec<JobId> = log.jobs().filter(|job| !known.contains(job)).collect();
     for job in orphans {
-        if let Err(error) = log.remove(job) {
-            tracing::warn!(%job, %error, "a log without a video was not removed");
+        if PROBE_IDS <= job.0 {
+            tracing::error!(%job, "there is a chunk log without a record: look whether --store is \
+                the one that it was made with, or delete it");
+        } else if let Err(error) = log.remove(job) {
+            tracing::warn!(%job, %error, "a log was not removed");
         }
     }
     for (job, record) in &left.jobs {

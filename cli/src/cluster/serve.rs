@@ -126,7 +126,7 @@ fn beside(
     let class = engine.cpu.class();
     let config = worker::Config {
         token: Some(token),
-        ..worker::config(target, data.join("worker"), host_name(), listen, &args.device, class)
+        ..worker::config(target, data.join("own-worker"), host_name(), listen, &args.device, class)
     };
     let (cpu, checkpoint) = (engine.cpu, Some((digest, engine.checkpoint)));
     tokio::spawn(async move {

@@ -90,7 +90,8 @@ fn ending(event: &Value) -> Result<Option<u64>, Failure> {
 /// What was told.
 #[derive(Default)]
 struct Seen {
-    is_queued: bool,
+    /// Videos that begin before it.
+    position: Option<u64>,
     is_started: bool,
     /// Of the latest placement.
     epoch: u64,
@@ -108,7 +109,10 @@ impl Seen {
             is_new
         };
         match event["type"].as_str() {
-            Some("queued") => !std::mem::replace(&mut self.is_queued, true),
+            Some("queued") => {
+                let position = number("position");
+                self.position.replace(position) != Some(position)
+            }
             Some("started") => !std::mem::replace(&mut self.is_started, true),
             Some("planned") => raise(&mut self.epoch, number("epoch")),
             Some("chunk_committed") => raise(&mut self.chunks, number("chunk").saturating_add(1)),

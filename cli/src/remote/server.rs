@@ -3,7 +3,7 @@
 use std::{io::Read, time::Duration};
 
 use serde_json::Value;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, RequestBuilder, http::Response};
 
 use crate::failure::Failure;
 
@@ -75,7 +75,7 @@ impl Server {
     ) -> Result<Value, Failure> {
         let request = self.agent.get(self.url(path));
         let request = request.query_pairs(parameters.iter().map(|(name, value)| (*name, value)));
-        parse(self.checked(request.header("authorization", self.authorization()).call())?)
+        parse(self.checked(self.signed(request).call())?)
     }
 
     /// Asks for something, and gives the answer's content as it comes. Nothing for as
@@ -91,7 +91,7 @@ impl Server {
     ) -> Result<impl Read + use<>, Refusal> {
         let request = self.agent.get(self.url(path)).config();
         let request = request.timeout_per_read(Some(silence)).build();
-        let answer = self.checked(request.header("authorization", self.authorization()).call())?;
+        let answer = self.checked(self.signed(request).call())?;
         Ok(answer.into_body().into_reader())
     }
 
@@ -102,7 +102,7 @@ impl Server {
     /// As [`Server::json`].
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent.post(self.url(path));
-        let request = request.header("authorization", self.authorization());
+        let request = self.signed(request);
         parse(self.checked(request.send_json(body))?)
     }
 
@@ -113,7 +113,7 @@ impl Server {
     /// [`Refusal::Unknown`] if there is no such thing.
     pub(crate) fn delete(&self, path: &str) -> Result<(), Refusal> {
         let request = self.agent.delete(self.url(path));
-        self.checked(request.header("authorization", self.authorization()).call())?;
+        self.checked(self.signed(request).call())?;
         Ok(())
     }
 
@@ -124,11 +124,15 @@ impl Server {
 
     fn get(&self, path: &str) -> Result<Response<Body>, Refusal> {
         let request = self.agent.get(self.url(path));
-        self.checked(request.header("authorization", self.authorization()).call())
+        self.checked(self.signed(request).call())
     }
 
-    fn authorization(&self) -> String {
-        format!("Bearer {}", self.key.as_deref().unwrap_or("none"))
+    /// A request with the key, if there is one.
+    fn signed<T>(&self, request: RequestBuilder<T>) -> RequestBuilder<T> {
+        match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
     }
 
     fn checked(

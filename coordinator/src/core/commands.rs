@@ -78,9 +78,19 @@ impl Core {
         member.map(|(_, member)| member.offer.class)
     }
 
-    /// Those that a stage exchanges messages with: its neighbours, and the ends of
-    /// the pipeline with each other.
+    /// Whether two stages exchange messages.
+    pub(super) fn are_neighbours(&self, one: NodeId, other: NodeId) -> bool {
+        self.neighbours(one).iter().any(|&(_, node)| node == other)
+    }
+
     fn peers(&self, node: NodeId) -> Vec<wire::Peer> {
+        let neighbours = self.neighbours(node).into_iter();
+        neighbours.map(|(is_first, other)| self.peer(node, other, is_first)).collect()
+    }
+
+    /// Those that a stage exchanges messages with: its neighbours, and the ends of
+    /// the pipeline with each other; and whether it stands before each.
+    fn neighbours(&self, node: NodeId) -> Vec<(bool, NodeId)> {
         let stages = self.cluster.pipeline().stages();
         let Some(place) = stages.iter().position(|&stage| stage == node) else { return Vec::new() };
         let last = stages.len() - 1;
@@ -92,7 +102,7 @@ impl Core {
         places.sort_unstable();
         places.dedup();
         let others = places.into_iter().filter(|&other| other != place);
-        others.map(|other| self.peer(node, stages[other], place < other)).collect()
+        others.map(|other| (place < other, stages[other])).collect()
     }
 
     /// Writes a placement down: in the log, which refuses what is lower from then
@@ -200,6 +210,8 @@ impl Core {
                 let (code, message) = ("failed".to_owned(), problem.clone());
                 film.happen(Happening::Failed { error: VideoError { code, message } });
                 film.end();
+                self.saver.save(records::job_key(id), &film.record());
+                return self.make_room(id);
             }
             Some(Outcome::Cancelled) => {}
             None => {
@@ -307,8 +319,9 @@ impl Core {
         if let Err(problem) = &outcome {
             tracing::error!(%problem, "the first chunk of this pipeline failed");
         }
+        let now = self.now();
         if let Some(probe) = &mut self.probe {
-            probe.outcome = Some(outcome);
+            (probe.outcome, probe.ended) = (Some(outcome), now);
         }
         self.cluster.forget(id);
         if let Some(film) = self.films.remove(&id) {

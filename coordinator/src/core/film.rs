@@ -20,6 +20,8 @@ use crate::{
     records::{self, Status},
 };
 
+/// Events that say where the time of a chunk went, at most: the latest.
+const TIMED_EVENTS_MAX: usize = 256;
 /// How long a finished video keeps the name under which it grew.
 const LIVE_KEPT: Duration = Duration::from_secs(60);
 
@@ -134,7 +136,9 @@ impl Wish {
             let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(user.as_bytes()).as_bytes();
             u64::from_le_bytes([a, b, c, d, e, f, g, h])
         });
-        let spec = JobSpec { work, chunks: length.chunks, priority: self.priority.into(), user };
+        let (chunks, priority) = (length.chunks, self.priority.into());
+        let times = served.times(*size, length.frames)?;
+        let spec = JobSpec { work, chunks, times, priority, user };
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
         let name = format!("{}", self.job);
         let file = publisher::Film {
@@ -192,6 +196,9 @@ impl Film {
     /// Adds a chunk's pictures to the video. The first chunk begins it anew; what
     /// does not follow the last one is of a decoder that was replaced.
     pub(super) fn push(&mut self, pictures: Pictures, handle: &Handle) -> Result<(), String> {
+        if self.is_whole() {
+            return Ok(());
+        }
         // A decoder that begins again begins the video again: its bytes are the same.
         let before = (pictures.chunk == 0).then(|| self.publisher.take()).flatten();
         if pictures.chunk == 0 {
@@ -207,6 +214,12 @@ impl Film {
         let Some(publisher) = due else { return Ok(()) };
         self.next_chunk += 1;
         publisher.push(pictures)
+    }
+
+    /// Whether it has all its pictures, written or about to be, or gets none any more.
+    fn is_whole(&self) -> bool {
+        let has_all = self.next_chunk == self.wish.order.length.chunks;
+        self.completed_at.is_some() || (self.publisher.is_some() && has_all)
     }
 
     /// Nothing is added to the video any more: who waits for more of it is told.
@@ -279,6 +292,13 @@ impl Film {
         self.history.send_modify(|events| {
             let number = events.len() as u64 + 1;
             events.push(VideoEvent { number, what });
+            // A day of video has a hundred thousand chunks.
+            let old = events.len().checked_sub(TIMED_EVENTS_MAX + 1);
+            if let Some(Happening::ChunkCommitted { stage_timings, .. }) =
+                old.map(|old| &mut events[old].what)
+            {
+                *stage_timings = Vec::new();
+            }
         });
     }
 

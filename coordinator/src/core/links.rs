@@ -4,7 +4,10 @@
 //! A worker that was timed is planned with once its links to the others are known.
 //! In a large cluster pairs are too many; then links are assumed.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use plan::{
     cluster::Presence,
@@ -20,6 +23,9 @@ const MEMBERS_MAX: usize = 16;
 /// What a worker may take to measure a link.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Attempts to measure a pair; then its link is assumed.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// What is to be measured.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -27,6 +33,8 @@ pub(super) struct Survey {
     waiting: VecDeque<(NodeId, NodeId)>,
     /// The pair that is being measured, and until when.
     current: Option<((NodeId, NodeId), Duration)>,
+    /// How often pairs could not be measured, in a row.
+    failed: BTreeMap<(NodeId, NodeId), u32>,
     /// Workers that were timed, whose pairs wait.
     timed: Vec<(NodeId, Speed)>,
 }
@@ -35,6 +43,17 @@ impl Survey {
     /// When the current pair has taken too long.
     pub(super) fn due(&self) -> Option<Duration> {
         self.current.map(|(_, until)| until)
+    }
+
+    /// A pair could not be measured: another assignment may have come in between.
+    fn fail(&mut self, pair: (NodeId, NodeId)) {
+        let failed = self.failed.entry(pair).or_default();
+        *failed += 1;
+        if *failed < ATTEMPTS_MAX {
+            self.waiting.push_back(pair);
+        } else {
+            self.failed.remove(&pair);
+        }
     }
 }
 
@@ -70,9 +89,13 @@ impl Core {
         if self.survey.current.is_none_or(|(current, _)| current != pair) {
             return;
         }
-        if let Some(link) = link.filter(|link| link.bytes_per_second.is_finite()) {
-            self.cluster.handle_link(pair.0, pair.1, link);
-            self.links.insert(pair, link);
+        match link.filter(|link| link.bytes_per_second.is_finite()) {
+            Some(link) => {
+                self.cluster.handle_link(pair.0, pair.1, link);
+                self.links.insert(pair, link);
+                self.survey.failed.remove(&pair);
+            }
+            None => self.survey.fail(pair),
         }
         self.survey.current = None;
         self.survey_next();
@@ -81,7 +104,10 @@ impl Core {
     /// The current pair may have taken too long.
     pub(super) fn survey_timeout(&mut self) {
         let now = self.now();
-        if self.survey.due().is_some_and(|due| due <= now) {
+        if let Some((pair, due)) = self.survey.current
+            && due <= now
+        {
+            self.survey.fail(pair);
             self.survey.current = None;
             self.survey_next();
         }

@@ -164,7 +164,15 @@ struct Probe {
     assignment: u64,
     /// What came of it, once something did.
     outcome: Option<Result<(), String>>,
+    /// When something did.
+    ended: Duration,
 }
+
+/// When a chunk that failed is made once more.
+const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Ids of chunks that nobody asked for are below: their logs may be removed without a
+/// record. A video has one of these once in four billion.
+pub(crate) const PROBE_IDS: u128 = 1 << 96;
 
 impl Core {
     pub(crate) fn new(parts: Parts, log: Log) -> Self {
@@ -332,6 +340,7 @@ impl Core {
         let is_current = self.cluster.job(fence.job).is_some_and(|job| job.epoch == fence.epoch)
             && self.cluster.pipeline().decoder() == Some(from);
         let Some(film) = self.films.get_mut(&fence.job).filter(|_| is_current) else { return };
+        self.cluster.handle_pictures(now, fence, pictures.chunk);
         if film.wish.is_probe {
             return self.cluster.handle_published(now, fence.job, pictures.chunk);
         }
@@ -387,23 +396,24 @@ impl Core {
 
     /// Makes a chunk once a pipeline is ready, to see that all is well.
     fn begin_probe(&mut self) {
-        let assignment = self.cluster.pipeline().assignment();
+        let (now, assignment) = (self.now(), self.cluster.pipeline().assignment());
         if !self.cluster.pipeline().is_ready() {
             return;
         }
         match &mut self.probe {
+            Some(Probe { outcome: Some(Err(_)), ended, .. })
+                if PROBE_AGAIN_AFTER <= now.saturating_sub(*ended) => {}
             Some(probe) if probe.assignment == assignment => return,
             // It is made again on this pipeline.
             Some(probe) if probe.outcome.is_none() => return probe.assignment = assignment,
             Some(_) | None => {}
         }
-        let job = JobId(random());
+        let job = JobId(random() % PROBE_IDS);
         let size = self.served.own_size();
         let wish = Wish::probe(job, &self.served, size);
         let Ok((film, spec)) = wish.film(&self.served, &self.videos) else { return };
-        self.probe = Some(Probe { assignment, outcome: None });
+        self.probe = Some(Probe { assignment, outcome: None, ended: now });
         self.films.insert(job, film);
-        let now = self.now();
         let spec = JobSpec { priority: i32::MAX, ..spec };
         if self.cluster.handle_created(now, job, spec).is_err() {
             // The queue is full: the next video that is made shows it as well.

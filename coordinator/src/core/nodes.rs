@@ -9,7 +9,7 @@ use plan::{
 };
 use proto::control::{
     self,
-    wire::{self, FromWorker, ToWorker, from_worker::Kind as Said, refusal::Reason},
+    wire::{self, Counters, FromWorker, ToWorker, from_worker::Kind as Said, refusal::Reason},
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -44,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) heartbeat: wire::Heartbeat,
     /// Why it cannot be timed.
     pub(crate) problem: Option<String>,
+    /// Whether it will be asked for its times once more.
+    is_asked_again: bool,
 }
 
 /// When a worker that could not be timed is asked again.
@@ -109,9 +111,12 @@ impl Core {
             self.links.retain(|&(one, other), _| one != node && other != node);
         }
         let (device, heartbeat, problem) = (hello.device, wire::Heartbeat::default(), None);
-        let session = Session { incarnation, sender, device, addresses, heartbeat, problem };
+        let is_asked_again = false;
+        let session =
+            Session { incarnation, sender, device, addresses, heartbeat, problem, is_asked_again };
         self.sessions.insert(node, session);
         self.switchboard.connect(node, Way::Accept);
+        self.forget_hops();
         let record =
             records::Node { name: hello.name, incarnation: incarnation.0, boot: hex(&hello.boot) };
         self.saver.save(records::node_key(node), &record);
@@ -159,6 +164,9 @@ impl Core {
                 if let Some(counters) = counters.filter(|_| self.cluster.pipeline().is_ready()) {
                     let assignment = self.cluster.pipeline().assignment();
                     self.spent.hear(assignment, node, Heard { incarnation, at: now, counters });
+                }
+                if let Some(counters) = &counters {
+                    self.cluster.handle_done(now, node, done(counters));
                 }
                 if let Some(session) = self.sessions.get_mut(&node) {
                     session.heartbeat = heartbeat;
@@ -229,12 +237,16 @@ impl Core {
         tracing::warn!(%node, %problem, "a worker cannot be measured");
         let Some(session) = self.sessions.get_mut(&node) else { return };
         session.problem = Some(problem);
+        if std::mem::replace(&mut session.is_asked_again, true) {
+            return;
+        }
         let handle = self.handle.clone();
         tokio::spawn(async move {
             tokio::time::sleep(PROFILE_AGAIN_AFTER).await;
             let again = handle.ask(move |core| {
-                let open = core.sessions.get(&node);
-                if open.is_some_and(|open| open.incarnation == incarnation) {
+                let open = core.sessions.get_mut(&node);
+                if let Some(open) = open.filter(|open| open.incarnation == incarnation) {
+                    open.is_asked_again = false;
                     core.profile(node);
                 }
             });
@@ -242,10 +254,25 @@ impl Core {
         });
     }
 
+    /// Nothing waits for those any more that are gone for good.
+    fn forget_hops(&self) {
+        let cluster = &self.cluster;
+        let is_gone = |node| {
+            cluster
+                .members()
+                .any(|(other, member)| other == node && member.presence == Presence::Gone)
+        };
+        self.switchboard.retain(|node| !is_gone(node));
+    }
+
     /// Two workers that are here cannot reach each other: their messages go by this
     /// node, as long as both live.
     fn relay(&mut self, one: NodeId, other: NodeId) {
         if !self.sessions.contains_key(&one) || !self.sessions.contains_key(&other) {
+            return;
+        }
+        // A hop that was only measured may end before both know.
+        if !self.are_neighbours(one, other) {
             return;
         }
         self.relayed.insert((one.min(other), one.max(other)));
@@ -318,6 +345,14 @@ fn offer(hello: &wire::Hello) -> Result<Offer, proto::Malformed> {
         text: roles.text,
         decoder: roles.decoder,
     })
+}
+
+/// A number that grows as a device does something.
+fn done(counters: &Counters) -> u64 {
+    let milliseconds =
+        |seconds: f64| Duration::try_from_secs_f64(seconds).map_or(0, |d| d.as_millis());
+    let other = milliseconds(counters.decode_seconds) + milliseconds(counters.text_seconds);
+    counters.runs.saturating_add(u64::try_from(other).unwrap_or(u64::MAX))
 }
 
 fn speed(profiled: &wire::Profiled) -> Speed {

@@ -27,6 +27,8 @@ pub(super) struct Showing {
 
 /// Videos that may be decoded again at once: no plan counts their decoders' memory.
 const SHOWINGS_MAX: usize = 2;
+/// How long whoever asked may leave a chunk's pictures.
+const SHOWN_WITHIN: Duration = Duration::from_secs(60);
 /// When to come back if nothing is being made that would end. Chosen.
 const RETRY_SECONDS: f64 = 10.0;
 
@@ -137,10 +139,10 @@ impl Core {
         true
     }
 
-    /// Deletes the videos that were finished first, until the rest is within the
+    /// Deletes the videos that were finished first, or failed, until the rest is within the
     /// cap; `newest` stays.
     pub(super) fn make_room(&mut self, newest: JobId) {
-        let finished = self.films.values().filter(|film| film.status == Status::Completed);
+        let finished = self.films.values().filter(|film| film.completed_at.is_some());
         let mut finished: Vec<_> = finished
             .map(|film| (film.completed_at, film.wish.job, film.kept_bytes()))
             .filter(|&(_, job, _)| job != newest)
@@ -210,7 +212,12 @@ impl Core {
         let (sender, rgb, handle) = (showing.sender.clone(), rgb.clone(), self.handle.clone());
         // The next chunk is decoded once this one is taken.
         tokio::spawn(async move {
-            drop(sender.send(Ok(rgb)).await);
+            if tokio::time::timeout(SHOWN_WITHIN, sender.send(Ok(rgb))).await.is_err() {
+                let end = move |core: &mut Core| {
+                    core.end_showing(id, "nobody reads it");
+                };
+                return handle.tell(Event::Ask(Box::new(end))).await;
+            }
             handle.tell(Event::Ask(Box::new(move |core| core.show_next(id)))).await;
         });
         true

@@ -104,7 +104,7 @@ impl Bench {
     fn create(&mut self) {
         for job in 0..self.jobs {
             let (priority, user) = (0, job % 100);
-            let spec = JobSpec { work: WORK, chunks: CHUNKS, priority, user };
+            let spec = JobSpec { work: WORK, chunks: CHUNKS, times: 1.0, priority, user };
             self.event("created", |cluster, now| {
                 let created = cluster.handle_created(now, JobId(job.into()), spec);
                 assert!(created.is_ok(), "the queue has room");

@@ -29,6 +29,8 @@ pub struct JobSpec {
     pub work: Work,
     /// Chunks of the whole job, at least one.
     pub chunks: u32,
+    /// How many times as long a run of it takes as one of the policy's work.
+    pub times: f64,
     /// The larger, the earlier.
     pub priority: i32,
     /// Whose it is: users take turns.
@@ -112,6 +114,8 @@ struct Decoding {
     decoder: Option<NodeId>,
     /// Chunks sent to it.
     sent: u32,
+    /// Of those, whose pictures came.
+    arrived: u32,
     /// Of those, whose pictures are back.
     back: u32,
 }
@@ -125,6 +129,8 @@ pub(super) struct Mark {
     waiting: usize,
     made: u32,
     decoding: Decoding,
+    /// What the devices have done that are at it.
+    done: u64,
 }
 
 impl Stages {
@@ -191,8 +197,8 @@ impl Job {
         Fence { job: id, epoch: self.epoch }
     }
 
-    /// How far it is.
-    pub(super) fn mark(&self) -> Mark {
+    /// How far it is, with what the devices have done that are at it.
+    pub(super) fn mark(&self, done: u64) -> Mark {
         let waiting = match &self.stages {
             Stages::Opening { waiting } | Stages::Closing { waiting } => waiting.len(),
             Stages::Idle | Stages::Placing | Stages::Encoding | Stages::Running => 0,
@@ -203,7 +209,19 @@ impl Job {
             waiting,
             made: self.made,
             decoding: self.decoding,
+            done,
         }
+    }
+
+    /// Pictures of a chunk came from the decoder.
+    pub(super) fn arrive(&mut self, chunk: u32) {
+        let arrived = chunk.saturating_add(1).min(self.decoding.sent);
+        self.decoding.arrived = self.decoding.arrived.max(arrived);
+    }
+
+    /// The decoder, if pictures are to come from it.
+    pub(super) fn awaited_decoder(&self) -> Option<NodeId> {
+        self.decoding.decoder.filter(|_| self.decoding.arrived < self.decoding.sent)
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -291,20 +309,20 @@ impl Job {
         if !is_fed || self.ending.is_some() {
             return None;
         }
-        let fresh = Decoding { decoder: Some(decoder), sent: 0, back: 0 };
+        let fresh = Decoding { decoder: Some(decoder), sent: 0, arrived: 0, back: 0 };
         let is_at_it = self.decoding.decoder == fresh.decoder;
-        let Decoding { sent, back, .. } = if is_at_it { self.decoding } else { fresh };
+        let Decoding { sent, arrived, back, .. } = if is_at_it { self.decoding } else { fresh };
         // A chunk of an epoch before this one may be in the log and not made again yet.
         let is_due = sent < self.committed && sent - back < decoding_max;
         is_due.then(|| {
-            self.decoding = Decoding { sent: sent + 1, back, ..fresh };
+            self.decoding = Decoding { sent: sent + 1, arrived, back, ..fresh };
             sent
         })
     }
 
     /// What the decoder had under way may be lost: it begins anew.
     pub(super) fn decode_again(&mut self) {
-        (self.decoding.sent, self.decoding.back) = (0, 0);
+        self.decoding = Decoding { decoder: self.decoding.decoder, ..Decoding::default() };
     }
 
     /// Who is to close it: those of its stages that live, and the decoder if nothing

@@ -111,6 +111,14 @@ impl Cluster {
         self.advance(now);
     }
 
+    /// A chunk's pictures came from the decoder, and are on their way into the video.
+    pub fn handle_pictures(&mut self, now: Duration, fence: Fence, chunk: u32) {
+        if self.is_current(fence) {
+            self.jobs.entry(fence.job).and_modify(|job| job.arrive(chunk));
+            self.advance(now);
+        }
+    }
+
     /// A chunk's pictures are in the video.
     pub fn handle_published(&mut self, now: Duration, job: JobId, chunk: u32) {
         let Some(found) = self.jobs.get_mut(&job) else { return };

@@ -125,6 +125,7 @@ pub struct Cluster {
     queue: queue::Queue,
     commands: VecDeque<Command>,
     stalls: stalls::Stalls,
+    done: stalls::Done,
 }
 
 impl Cluster {
@@ -139,6 +140,7 @@ impl Cluster {
             queue: queue::Queue::default(),
             commands: VecDeque::new(),
             stalls: stalls::Stalls::default(),
+            done: stalls::Done::new(),
         }
     }
 

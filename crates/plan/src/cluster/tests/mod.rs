@@ -168,7 +168,7 @@ fn work() -> Work {
 }
 
 fn spec(chunks: u32) -> JobSpec {
-    JobSpec { work: work(), chunks, priority: 0, user: 7 }
+    JobSpec { work: work(), chunks, times: 1.0, priority: 0, user: 7 }
 }
 
 fn speed() -> Speed {

@@ -69,6 +69,56 @@ fn whoever_makes_chunks_is_not_stuck() {
 }
 
 #[test]
+fn whoever_computes_is_not_stuck_however_long_a_chunk_takes() {
+    let mut hand = three();
+    hand.create(JOB, 4);
+    let fence = hand.run(JOB);
+    for done in 1..6 {
+        hand.wait(PATIENCE - Duration::from_secs(1));
+        hand.cluster.handle_done(hand.now, B, done);
+    }
+    assert_eq!(hand.job(JOB).stages, Stages::Running);
+
+    hand.cluster.handle_cancelled(hand.now, JOB);
+    hand.closed(A, fence);
+    for done in 6..9 {
+        hand.wait(PATIENCE - Duration::from_secs(1));
+        hand.cluster.handle_done(hand.now, A, done);
+    }
+    assert_eq!(stuck(&hand), [B], "what others do does not count");
+}
+
+#[test]
+fn large_pictures_take_their_time() {
+    let mut hand = three();
+    let large = JobSpec { times: 100.0, ..spec(1) };
+    hand.cluster.handle_created(hand.now, JOB, large).unwrap();
+    hand.run(JOB);
+
+    hand.wait(10 * PATIENCE);
+    assert_eq!(hand.job(JOB).stages, Stages::Running);
+    hand.wait(100 * PATIENCE);
+    assert_ne!(hand.job(JOB).stages, Stages::Running);
+}
+
+#[test]
+fn decoder_is_not_to_blame_for_pictures_that_are_not_written() {
+    let mut hand = three();
+    hand.create(JOB, 1);
+    let fence = hand.run(JOB);
+    hand.commit(fence, 0);
+    hand.closed(A, fence);
+    hand.closed(B, fence);
+    hand.cluster.handle_pictures(hand.now, fence, 0);
+
+    hand.wait(PATIENCE);
+    assert!(stuck(&hand).is_empty());
+
+    hand.publish(JOB, 0);
+    assert_eq!(hand.job(JOB).outcome(), Some(&Outcome::Completed));
+}
+
+#[test]
 fn job_waits_for_the_state_store_as_long_as_it_takes() {
     let mut hand = three();
     hand.create(JOB, 1);

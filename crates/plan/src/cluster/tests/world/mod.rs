@@ -206,6 +206,7 @@ impl World {
         let spec = JobSpec {
             work: self.cluster.policy.work,
             chunks: u32::try_from(1 + self.random.below(5)).unwrap(),
+            times: 1.0,
             priority: i32::from(self.random.hits(500)),
             user: self.random.below(3),
         };
