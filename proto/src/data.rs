@@ -8,9 +8,14 @@
 //! it is put together once, in a buffer whose size was checked against what the
 //! receiver allows.
 
+pub mod framing;
+
 use std::ops::RangeInclusive;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{
+    BufMut, Bytes, BytesMut,
+    buf::Limit,
+};
 use types::{Branch, Fence, Incarnation, ModelDigest, NodeId, Pass, PassKind};
 
 use crate::{
@@ -202,14 +207,25 @@ impl Assembly {
     ///
     /// [`Malformed`] if no message is on its way or the part is too long for it.
     pub fn part(&mut self, part: &wire::Part) -> Result<Option<(u64, Message)>, Malformed> {
-        let begun = self.begun.as_mut().ok_or_else(|| Malformed::new("part", "has no head"))?;
-        let missing = begun.bytes - begun.payload.len();
-        within("data", part.data.len(), 1..=missing.min(PART_BYTES_MAX))?;
-        begun.payload.extend_from_slice(&part.data);
+        self.room(part.data.len())?.put_slice(&part.data);
         Ok(self.complete())
     }
 
-    fn complete(&mut self) -> Option<(u64, Message)> {
+    /// Where the next bytes of the message go, for who reads them there without a
+    /// buffer between; as many of them make a part.
+    ///
+    /// # Errors
+    ///
+    /// As [`Assembly::part`].
+    pub fn room(&mut self, part_bytes: usize) -> Result<Limit<&mut BytesMut>, Malformed> {
+        let begun = self.begun.as_mut().ok_or_else(|| Malformed::new("part", "has no head"))?;
+        let missing = begun.bytes - begun.payload.len();
+        within("data", part_bytes, 1..=missing.min(PART_BYTES_MAX))?;
+        Ok((&mut begun.payload).limit(part_bytes))
+    }
+
+    /// The message with its number, if all of it came.
+    pub fn complete(&mut self) -> Option<(u64, Message)> {
         let begun = self.begun.take_if(|begun| begun.payload.len() == begun.bytes)?;
         let Begun { number, fence, kind, payload, .. } = begun;
         Some((number, Message { fence, kind, payload: payload.freeze() }))

@@ -283,8 +283,9 @@ fn serve(
     known: watch::Receiver<Option<Switchboard>>,
 ) -> JoinHandle<()> {
     let config = identity::server_config(identity, Arc::new(DefaultTimeProvider));
-    let incoming = tls::incoming(listener, Arc::new(config));
-    let service = DataService::new(known, Relaying::Off).into_server();
+    let service = DataService::new(known, Relaying::Off);
+    let incoming = tls::incoming(listener, Arc::new(config), service.clone());
+    let service = service.into_server();
     tokio::spawn(async move {
         let served = tls::server().add_service(service).serve_with_incoming(incoming).await;
         if let Err(error) = served {

@@ -46,9 +46,9 @@ pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
     let Grpc { listener, authority, identity, switchboard, handle, saver, .. } = grpc;
     let Grpc { tokens, about, library, .. } = grpc;
     let config = identity::server_config(&identity, Arc::new(DefaultTimeProvider));
-    let incoming = tls::incoming(listener, Arc::new(config));
     let (_kept, known) = watch::channel(Some(switchboard));
     let data = DataService::new(known, Relaying::On);
+    let incoming = tls::incoming(listener, Arc::new(config), data.clone());
     let joining = joining::Joining::new(authority, Arc::clone(&tokens), handle.clone(), saver);
     let managing = admin::Managing::new(tokens, handle.clone()).into_server();
     let control = session::Sessions::new(handle.clone(), about);

@@ -47,6 +47,7 @@ pub use identity::{FileNames, Identity, Key};
 pub use record::{SecretDigest, Terms, TokenError, TokenRecord};
 pub use subject::{ClientName, ParseSubjectError, Subject, node_id};
 pub use tls::{
-    Expect, SERVER_NAME, Untrusted, client_config, join_config, server_config, server_name,
+    Expect, GRPC_PROTOCOL, HOP_PROTOCOL, SERVER_NAME, Untrusted, client_config, hop_config,
+    join_config, server_config, server_name,
 };
 pub use token::{JoinToken, ParseTokenError, TokenId};

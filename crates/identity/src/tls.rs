@@ -5,6 +5,7 @@
 //!                  shows                    believes
 //! server_config    its chain                no certificate, or one of the authority
 //! client_config    its chain                the authority, the fixed name, the expected role
+//! hop_config       as client_config         as client_config
 //! join_config      nothing                  an authority with this fingerprint, the fixed
 //!                                           name, the coordinator
 //! ```
@@ -15,8 +16,11 @@
 //! a server is, its role says. The name that a connection is opened under is
 //! therefore not looked at.
 //!
-//! Invariants: TLS 1.3 only, HTTP/2 only. No session is ever resumed, so each
-//! connection checks every certificate at its own time.
+//! Every server speaks HTTP/2 and the frames of hops. A client asks for frames with
+//! [`hop_config`] only, and gets HTTP/2 where they are unknown.
+//!
+//! Invariants: TLS 1.3 only. No session is ever resumed, so each connection checks
+//! every certificate at its own time.
 
 use std::{
     fmt,
@@ -42,8 +46,11 @@ use crate::{Error, Fingerprint, Identity, Subject, peer};
 /// The DNS name that the certificate of every server has.
 pub const SERVER_NAME: &str = "filmloom.internal";
 
-/// The protocol that is spoken over every connection: gRPC's.
-const PROTOCOL: &[u8] = b"h2";
+/// gRPC's protocol, which every member speaks.
+pub const GRPC_PROTOCOL: &[u8] = b"h2";
+
+/// The protocol of hops between members that both know it: frames without HTTP.
+pub const HOP_PROTOCOL: &[u8] = b"filmloom-link/1";
 
 static DNS_NAME: LazyLock<ServerName<'static>> =
     LazyLock::new(|| ServerName::try_from(SERVER_NAME).expect("the fixed name is a DNS name"));
@@ -94,7 +101,7 @@ pub fn server_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Serve
     let mut config = tls13(ServerConfig::builder_with_details(provider(), clock))
         .with_client_cert_verifier(identity.clients())
         .with_cert_resolver(identity.shown());
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![HOP_PROTOCOL.to_vec(), GRPC_PROTOCOL.to_vec()];
     config.send_tls13_tickets = 0;
     config
 }
@@ -113,6 +120,14 @@ pub fn client_config(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(identity.shown());
     finish(config)
+}
+
+/// The same for a hop: its own protocol is offered first, and gRPC's to a server
+/// that does not know it.
+pub fn hop_config(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![HOP_PROTOCOL.to_vec(), GRPC_PROTOCOL.to_vec()];
+    config
 }
 
 /// How a machine without a certificate reaches the coordinator of the cluster
@@ -281,7 +296,7 @@ fn tls13<Side: rustls::ConfigSide>(
 }
 
 fn finish(mut config: ClientConfig) -> ClientConfig {
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![GRPC_PROTOCOL.to_vec()];
     config.resumption = Resumption::disabled();
     config
 }

@@ -13,7 +13,6 @@ use tokio::{
 use types::{Incarnation, NodeId};
 
 use crate::{
-    greeting::{Refused, refusal},
     hop::Hop,
     switchboard::Notice,
     transport::{Broken, Link},
@@ -54,7 +53,7 @@ impl Connection {
             Ok(is_new_life) => is_new_life,
             Err(outlived) => {
                 let problem = outlived.to_string();
-                drop(self.link.away.send(refusal(Refused::from(outlived))).await);
+                self.link.refuse(outlived.into()).await;
                 return Carried { problem, is_good: false };
             }
         };

@@ -21,7 +21,7 @@ use types::NodeId;
 
 use crate::{
     connection::Carried,
-    greeting::{self, GREETING_TIMEOUT, refusal},
+    greeting::{self, GREETING_TIMEOUT},
     hop::{FRAME_BYTES_MAX, Hop},
     switchboard::{Notice, Switchboard, Way, Weak},
     tls,
@@ -122,16 +122,16 @@ impl Target {
             let switchboard = self.switchboard()?;
             ((switchboard.me().tls.0)(self.expected), switchboard.hello(self.peer))
         };
-        let mut link = open(address, config, hello).await?;
+        let mut link = open(address, &config, hello).await?;
         let hello = greeting::receive(&mut *link.hither).await?;
         let checked = self.switchboard()?.check(self.peer, &hello);
         if let Err(refused) = checked {
             let problem = refused.to_string();
-            drop(link.away.send(refusal(refused)).await);
+            link.refuse(refused).await;
             return Err(problem);
         }
         let carried = self.switchboard()?.carry(self.peer, hello.from.incarnation, link);
-        let carried = carried.map_err(|refused| refused.to_string())?;
+        let carried = carried.map_err(|unwanted| unwanted.refused.to_string())?;
         carried.await.map_err(|_| "this node stops".to_owned())
     }
 
@@ -140,15 +140,22 @@ impl Target {
     }
 }
 
-/// Opens a connection and greets.
-async fn open(address: &str, config: Arc<ClientConfig>, hello: Hello) -> Result<Link, String> {
-    let channel = tls::connect(address, config).await.map_err(|error| error.to_string())?;
+/// Opens a connection and greets: with frames alone where the peer knows them, else
+/// by gRPC.
+async fn open(address: &str, config: &ClientConfig, hello: Hello) -> Result<Link, String> {
+    let opened = tls::open(address, config).await.map_err(|error| error.to_string())?;
+    let hello = frame::Kind::Hello(hello.into());
+    if tls::is_framed(opened.get_ref().1) {
+        let mut link = Link::framed(opened);
+        link.say(hello).await.map_err(|broken| broken.to_string())?;
+        return Ok(link);
+    }
+    let channel = tls::channel(address, opened).await.map_err(|error| error.to_string())?;
     let mut client = DataClient::new(channel)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
     let (away, frames) = mpsc::channel::<Frame>(FRAMES_MAX);
-    let hello = frame(frame::Kind::Hello(hello.into()));
-    away.send(hello).await.map_err(|error| error.to_string())?;
+    away.send(frame(hello)).await.map_err(|error| error.to_string())?;
     let hop = timeout(GREETING_TIMEOUT, client.hop(ReceiverStream::new(frames))).await;
     let hop = hop.map_err(|_| format!("{address} did not answer"))?;
     let hither = hop.map_err(|status| format!("{address} answers: {}", status.message()))?;

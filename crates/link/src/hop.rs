@@ -19,7 +19,6 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use proto::{
@@ -34,10 +33,12 @@ use tokio::{
 use types::{Incarnation, NodeId};
 
 use crate::{
-    greeting::{GREETING_TIMEOUT, Refused, refusal},
+    greeting::{GREETING_TIMEOUT, Refused},
     switchboard::Arrival,
     transfer::{Clock, Direction},
-    transport::{Broken, Link, ReceiveFrames, SendFrames},
+    transport::{
+        Broken, Link, REFUSAL_TIMEOUT, ReceiveFrames, Received, SendFrames, Unread, wait,
+    },
     window::{Unsound, Window},
 };
 
@@ -49,11 +50,8 @@ pub const WAITING_MAX: usize = 1024;
 /// runs of 28.8 MB each of twelve jobs.
 pub const WAITING_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes of a frame on the wire, at most: a part and its few fields.
+/// Bytes of a frame in a gRPC stream, at most: a part and its few fields.
 pub const FRAME_BYTES_MAX: usize = PART_BYTES_MAX + 4096;
-
-/// How long it is tried to tell a peer what is wrong with it, and to hear that.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One peer, as this node knows it.
 #[derive(Debug)]
@@ -232,8 +230,7 @@ impl Hop {
         match end {
             End::Broken(broken) => broken,
             End::Fault(message) => {
-                let refused = Refused { reason: Reason::Malformed, message: message.clone() };
-                drop(timeout(REFUSAL_TIMEOUT, link.away.send(refusal(refused))).await);
+                link.refuse(Refused { reason: Reason::Malformed, message: message.clone() }).await;
                 Broken(message)
             }
         }
@@ -243,7 +240,7 @@ impl Hop {
         loop {
             self.write_taken(away).await?;
             let Some((number, message)) = self.poll_message() else {
-                self.due.notified().await;
+                wait(away, self.due.notified()).await?;
                 continue;
             };
             for frame in message.frames(number) {
@@ -296,10 +293,12 @@ impl Hop {
         let mut assembly = Assembly::new(self.payload_bytes_max);
         let mut direction = self.clock.direction();
         loop {
-            let frame = hither.receive().await?;
-            let whole = self.assemble(&mut assembly, frame)?;
+            let complete = match hither.receive_into(&mut assembly).await? {
+                Received::Frame(frame) => self.assemble(&mut assembly, frame)?,
+                Received::Part(complete) => complete,
+            };
             direction.set(assembly.has_begun());
-            if let Some((number, message)) = whole {
+            if let Some((number, message)) = complete {
                 self.arrive(number, message).await?;
             }
         }
@@ -424,6 +423,15 @@ impl From<Broken> for End {
 impl From<Malformed> for End {
     fn from(malformed: Malformed) -> Self {
         Self::Fault(malformed.to_string())
+    }
+}
+
+impl From<Unread> for End {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Broken(broken) => broken.into(),
+            Unread::Malformed(malformed) => malformed.into(),
+        }
     }
 }
 

@@ -9,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use proto::data::{Frame, Hello, frame};
+use proto::{
+    data::{Hello, frame},
+    generated::data::refusal::Reason,
+};
 use tokio::{sync::oneshot, time::sleep};
 use types::NodeId;
 
 use crate::{
-    greeting::GREETING_TIMEOUT,
-    transport::{Broken, Link, ReceiveFrames, SendFrames},
+    greeting::{GREETING_TIMEOUT, Refused},
+    transport::{Link, ReceiveFrames, SendFrames, Unread, Unwanted, wait},
 };
 
 /// How long one side waits for the other. It is told before it gives up itself.
@@ -44,7 +47,11 @@ impl std::fmt::Debug for Relay {
 impl Relay {
     /// Passes on what comes from this side, once the other one is there. Ends when
     /// either does.
-    pub(crate) async fn join(&self, hello: Hello, link: Link) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// The connection, and why nothing was passed on.
+    pub(crate) async fn join(&self, hello: Hello, link: Link) -> Result<(), Unwanted> {
         let (from, to) = (hello.from.node, hello.to);
         let side = Side { hello, link };
         let partner = self.lock().remove(&(to, from));
@@ -62,24 +69,24 @@ impl Relay {
             let mut waiting = self.lock();
             waiting.retain(|_, sender| !sender.is_closed());
             if WAITING_MAX <= waiting.len() {
-                return Err("too many nodes wait to be connected".to_owned());
+                return Err(side.unwanted("too many nodes wait to be connected"));
             }
             // One that came before on the same way is given up.
             waiting.insert((from, to), sender);
         }
-        tokio::select! {
+        let problem = tokio::select! {
             biased;
-            partner = partner => {
-                let taken = |_| "another connection took this one's place".to_owned();
-                pass_on(side, partner.map_err(taken)?).await;
-                Ok(())
-            }
-            early = side.link.hither.receive() => match early {
-                Ok(_) => Err("the node spoke before the other one greeted".to_owned()),
-                Err(Broken(problem)) => Err(problem),
+            partner = partner => match partner {
+                Ok(partner) => return Ok(pass_on(side, partner).await),
+                Err(_) => "another connection took this one's place".to_owned(),
             },
-            () = sleep(PARTNER_TIMEOUT) => Err(format!("node {to} did not come to be connected")),
-        }
+            early = side.link.hither.receive() => match early {
+                Ok(_) => "the node spoke before the other one greeted".to_owned(),
+                Err(unread) => unread.to_string(),
+            },
+            () = sleep(PARTNER_TIMEOUT) => format!("node {to} did not come to be connected"),
+        };
+        Err(side.unwanted(&problem))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, NodeId), oneshot::Sender<Side>>> {
@@ -87,11 +94,17 @@ impl Relay {
     }
 }
 
+impl Side {
+    fn unwanted(self, problem: &str) -> Unwanted {
+        let refused = Refused { reason: Reason::UnknownNode, message: problem.to_owned() };
+        Unwanted { refused, link: self.link }
+    }
+}
+
 async fn pass_on(mut one: Side, mut other: Side) {
-    let hello = |hello: Hello| frame(frame::Kind::Hello(hello.into()));
     let greeted = async {
-        one.link.away.send(hello(other.hello)).await?;
-        other.link.away.send(hello(one.hello)).await
+        one.link.say(frame::Kind::Hello(other.hello.into())).await?;
+        other.link.say(frame::Kind::Hello(one.hello.into())).await
     };
     if greeted.await.is_err() {
         return;
@@ -105,9 +118,9 @@ async fn pass_on(mut one: Side, mut other: Side) {
 async fn copy(
     mut hither: Box<dyn ReceiveFrames>,
     mut away: Box<dyn SendFrames>,
-) -> Result<(), Broken> {
+) -> Result<(), Unread> {
     loop {
-        let frame: Frame = hither.receive().await?;
+        let frame = wait(&mut *away, hither.receive()).await??;
         away.send(frame).await?;
     }
 }

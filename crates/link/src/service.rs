@@ -1,34 +1,42 @@
-//! Where peers open connections: the data plane's gRPC service.
+//! Where peers open connections: the data plane's gRPC service, and the same without
+//! gRPC.
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use identity::Subject;
 use proto::{
-    data::Frame,
+    data::{Frame, Hello},
     generated::data::{
         data_server::{Data, DataServer},
         refusal::Reason,
     },
 };
-use tokio::sync::{mpsc, watch};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    greeting::{self, Refused, refusal},
+    greeting::{self, Refused},
     hop::FRAME_BYTES_MAX,
     relay::Relay,
     switchboard::{Switchboard, Weak},
-    transport::{FRAMES_MAX, Link},
+    tls::Accepted,
+    transport::{FRAMES_MAX, Link, Unwanted},
 };
 
-/// The service of a node.
+/// Peers that are about to greet. Each may take a few seconds.
+const GREETINGS_MAX: usize = 256;
+
+/// The service of a node. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct DataService {
     /// There once the node knows who it is. Connections do not keep it.
     switchboard: watch::Receiver<Option<Weak>>,
     relay: Option<Arc<Relay>>,
+    /// Room for peers that have not greeted yet.
+    greetings: Arc<Semaphore>,
 }
 
 /// Whether a node passes on what is not for itself.
@@ -51,7 +59,8 @@ impl DataService {
         let relay = (relaying == Relaying::On).then(Arc::default);
         let (sender, known) = watch::channel(weak(&switchboard));
         tokio::spawn(follow(switchboard, sender));
-        Self { switchboard: known, relay }
+        let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
+        Self { switchboard: known, relay, greetings }
     }
 
     /// The server for it, with its limits.
@@ -61,34 +70,59 @@ impl DataService {
             .max_encoding_message_size(FRAME_BYTES_MAX)
     }
 
-    async fn serve(self, subject: Subject, away: Away, hither: Streaming<Frame>) {
-        let mut link = Link::grpc(away.clone(), hither);
-        let hello = match greeting::receive(&mut *link.hither).await {
-            Ok(hello) => hello,
-            Err(message) => return refuse(&away, Reason::Malformed, message).await,
+    /// Serves a connection that carries frames without gRPC.
+    pub(crate) async fn serve_framed(self, stream: Accepted) {
+        let Ok(place) = self.place() else {
+            return tracing::debug!("{GREETINGS_MAX} peers are about to greet: one is not heard");
         };
+        let subject = node(stream.get_ref().1.peer_certificates().unwrap_or_default());
+        let link = Link::framed(stream);
+        match subject {
+            Ok(subject) => self.serve(subject, link, place).await,
+            Err(status) => {
+                let message = status.message().to_owned();
+                link.refuse(Refused { reason: Reason::UnknownNode, message }).await;
+            }
+        }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        Arc::clone(&self.greetings).try_acquire_owned()
+    }
+
+    async fn serve(self, subject: Subject, mut link: Link, place: OwnedSemaphorePermit) {
+        let greeted = greeting::receive(&mut *link.hither).await;
+        drop(place);
+        let taken_up = match greeted {
+            Ok(hello) => self.take_up(&subject, hello, link).await,
+            Err(message) => {
+                let refused = Refused { reason: Reason::Malformed, message };
+                Err(Unwanted { refused, link })
+            }
+        };
+        if let Err(Unwanted { refused, link }) = taken_up {
+            link.refuse(refused).await;
+        }
+    }
+
+    async fn take_up(&self, subject: &Subject, hello: Hello, link: Link) -> Result<(), Unwanted> {
+        let unknown = |message| Refused { reason: Reason::UnknownNode, message };
         let switchboard = self.switchboard.borrow().as_ref().and_then(Weak::upgrade);
         let Some(switchboard) = switchboard else {
-            let message = "this node has not joined yet".to_owned();
-            return refuse(&away, Reason::UnknownNode, message).await;
+            let refused = unknown("this node has not joined yet".to_owned());
+            return Err(Unwanted { refused, link });
         };
         if hello.to == switchboard.me().end.node {
-            if let Err(Refused { reason, message }) =
-                switchboard.accept(&subject, hello, link).await
-            {
-                refuse(&away, reason, message).await;
-            }
-            return;
+            return switchboard.accept(subject, hello, link).await;
         }
-        let is_who_it_says = matches!(&subject, Subject::Node(node) if *node == hello.from.node);
+        let is_who_it_says = matches!(subject, Subject::Node(node) if *node == hello.from.node);
         let (Some(relay), true) = (&self.relay, is_who_it_says) else {
-            let message = format!("this is node {}, not {}", switchboard.me().end.node, hello.to);
-            return refuse(&away, Reason::UnknownNode, message).await;
+            let own = switchboard.me().end.node;
+            let refused = unknown(format!("this is node {own}, not {}", hello.to));
+            return Err(Unwanted { refused, link });
         };
         drop(switchboard);
-        if let Err(message) = relay.join(hello, link).await {
-            refuse(&away, Reason::UnknownNode, message).await;
-        }
+        relay.join(hello, link).await
     }
 }
 
@@ -110,13 +144,6 @@ fn weak(switchboard: &watch::Receiver<Option<Switchboard>>) -> Option<Weak> {
     switchboard.borrow().as_ref().map(Switchboard::downgrade)
 }
 
-type Away = mpsc::Sender<Result<Frame, Status>>;
-
-async fn refuse(away: &Away, reason: Reason, message: String) {
-    tracing::debug!(?reason, %message, "a connection is refused");
-    drop(away.send(Ok(refusal(Refused { reason, message }))).await);
-}
-
 #[tonic::async_trait]
 impl Data for DataService {
     type HopStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
@@ -125,15 +152,26 @@ impl Data for DataService {
         &self,
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::HopStream>, Status> {
-        let subject = member(&request)?;
-        if !subject.is_server() {
-            let message = format!("{subject} is no node, and has no hops");
-            return Err(Status::permission_denied(message));
-        }
-        let (away, frames) = mpsc::channel(FRAMES_MAX);
-        tokio::spawn(self.clone().serve(subject, away, request.into_inner()));
+        let subject = node(&request.peer_certs().unwrap_or_default())?;
+        let place = self.place().map_err(|_| {
+            let message = format!("{GREETINGS_MAX} peers are about to greet: try again");
+            Status::resource_exhausted(message)
+        })?;
+        let (away, frames) = mpsc::channel::<Result<Frame, Status>>(FRAMES_MAX);
+        let link = Link::grpc(away, request.into_inner());
+        tokio::spawn(self.clone().serve(subject, link, place));
         Ok(Response::new(Box::pin(ReceiverStream::new(frames))))
     }
+}
+
+/// Whose hop it may be, by the certificates that it shows.
+fn node(certificates: &[CertificateDer<'_>]) -> Result<Subject, Status> {
+    let subject = shown(certificates)?;
+    if !subject.is_server() {
+        let message = format!("{subject} is no node, and has no hops");
+        return Err(Status::permission_denied(message));
+    }
+    Ok(subject)
 }
 
 /// Who sent a request.
@@ -142,8 +180,11 @@ impl Data for DataService {
 ///
 /// `UNAUTHENTICATED` if the caller has no certificate of the cluster.
 pub fn member<T>(request: &Request<T>) -> Result<Subject, Status> {
-    let certificates = request.peer_certs().unwrap_or_default();
-    let subject = identity::peer(&certificates).map_err(|error| {
+    shown(&request.peer_certs().unwrap_or_default())
+}
+
+fn shown(certificates: &[CertificateDer<'_>]) -> Result<Subject, Status> {
+    let subject = identity::peer(certificates).map_err(|error| {
         Status::unauthenticated(format!("the certificate names nobody: {error}"))
     })?;
     subject.ok_or_else(|| {

@@ -41,7 +41,7 @@ use crate::{
     greeting,
     hop::{Full, Hop, Outlived, Traffic},
     transfer::Clock,
-    transport::Link,
+    transport::{Link, Unwanted},
 };
 
 /// Peers of a node, at most: every worker of a large cluster, at its coordinator.
@@ -271,13 +271,25 @@ impl Switchboard {
     ///
     /// # Errors
     ///
-    /// [`Refused`]; tell the peer.
-    pub async fn accept(
+    /// The connection, and why it is not taken up.
+    pub(crate) async fn accept(
         &self,
         subject: &Subject,
         hello: Hello,
         mut link: Link,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Unwanted> {
+        let peer = hello.from.node;
+        if let Err(refused) = self.admit(subject, &hello) {
+            return Err(Unwanted { refused, link });
+        }
+        if link.say(frame::Kind::Hello(self.hello(peer).into())).await.is_ok() {
+            self.carry(peer, hello.from.incarnation, link)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a connection of this subject that begins with `hello` is taken up.
+    fn admit(&self, subject: &Subject, hello: &Hello) -> Result<(), Refused> {
         let is_who_it_says = match subject {
             Subject::Node(node) => *node == hello.from.node,
             // The coordinator passes on what others say.
@@ -288,13 +300,7 @@ impl Switchboard {
             let message = format!("the certificate is {subject}, not node {}'s", hello.from.node);
             return Err(Refused { reason: Reason::UnknownNode, message });
         }
-        let peer = hello.from.node;
-        self.check(peer, &hello)?;
-        let answer = frame(frame::Kind::Hello(self.hello(peer).into()));
-        if link.away.send(answer).await.is_ok() {
-            self.carry(peer, hello.from.incarnation, link)?;
-        }
-        Ok(())
+        self.check(hello.from.node, hello)
     }
 
     /// What this side says first on a connection.
@@ -312,15 +318,21 @@ impl Switchboard {
     /// Carries the hop's messages over a connection until it breaks, in a task of
     /// its own. An earlier connection ends first: a peer that comes again has lost
     /// it.
+    ///
+    /// # Errors
+    ///
+    /// The connection, if the hop was ended meanwhile.
     pub(crate) fn carry(
         &self,
         peer: NodeId,
         incarnation: Incarnation,
         link: Link,
-    ) -> Result<JoinHandle<Carried>, Refused> {
+    ) -> Result<JoinHandle<Carried>, Unwanted> {
         let mut hops = self.lock();
         let entry = hops.get_mut(&peer).filter(|entry| entry.way.is_some());
-        let entry = entry.ok_or_else(|| self.no_hop(peer))?;
+        let Some(entry) = entry else {
+            return Err(Unwanted { refused: self.no_hop(peer), link });
+        };
         let (sender, stop) = oneshot::channel();
         entry.current = Some(sender);
         let (hop, notices) = (Arc::clone(&entry.hop), self.0.notices.clone());

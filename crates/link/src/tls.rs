@@ -1,24 +1,30 @@
 //! Channels and listeners of a cluster: TLS whose configuration names whom to
 //! expect, and keep-alives that find a dead peer.
+//!
+//! A listener serves gRPC and the frames of hops: what a connection carries, its
+//! handshake says.
 
 use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rustls::{CertificateError, ClientConfig, ServerConfig};
+use identity::HOP_PROTOCOL;
+use rustls::{CertificateError, ClientConfig, CommonState, ServerConfig};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
+
+use crate::service::DataService;
 
 /// What opening a connection may take, TLS and all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may be silent before it is probed, and how long the
 /// probe may take.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Bytes that a stream, and a connection, may have on their way: 10 Gbit/s over
 /// ten milliseconds.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -28,12 +34,53 @@ const HANDSHAKES_MAX: usize = 64;
 /// Largest HTTP/2 frame that is read.
 const HTTP_FRAME_BYTES: u32 = 1 << 20;
 
+/// A connection that this side opened.
+pub(crate) type Opened = client::TlsStream<TcpStream>;
+/// A connection that a peer opened.
+pub type Accepted = server::TlsStream<TcpStream>;
+
 /// Opens a channel to `address`, `HOST:PORT`.
 ///
 /// # Errors
 ///
 /// What went wrong, with its causes, as a sentence.
 pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
+    let connector = tower::service_fn(move |uri: Uri| {
+        let config = Arc::clone(&config);
+        async move {
+            let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+            Ok::<_, io::Error>(TokioIo::new(dial(&authority, config).await?))
+        }
+    });
+    let channel = endpoint(address)?.connect_with_connector(connector).await;
+    channel.map_err(|error| ConnectError::new(address, &error))
+}
+
+/// Opens a connection for a hop: [`is_framed`] tells what it carries.
+pub(crate) async fn open(address: &str, config: &ClientConfig) -> Result<Opened, ConnectError> {
+    let config = Arc::new(identity::hop_config(config));
+    let opened = timeout(CONNECT_TIMEOUT, dial(address, config)).await;
+    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    opened.map_err(|error| ConnectError::new(address, &error))
+}
+
+/// Whether a connection carries frames without gRPC.
+pub(crate) fn is_framed(connection: &CommonState) -> bool {
+    connection.alpn_protocol() == Some(HOP_PROTOCOL)
+}
+
+/// A channel over a connection that is open. There is no other one after it.
+pub(crate) async fn channel(address: &str, opened: Opened) -> Result<Channel, ConnectError> {
+    let mut opened = Some(TokioIo::new(opened));
+    let connector = tower::service_fn(move |_: Uri| {
+        let opened = opened.take();
+        async move { opened.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+    });
+    let channel = endpoint(address)?.connect_with_connector(connector).await;
+    channel.map_err(|error| ConnectError::new(address, &error))
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ConnectError::new(address, &error))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -44,9 +91,7 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let connector = tower::service_fn(move |uri: Uri| open(uri, Arc::clone(&config)));
-    let channel = endpoint.connect_with_connector(connector).await;
-    channel.map_err(|error| ConnectError::new(address, &error))
+    Ok(endpoint)
 }
 
 /// No channel could be opened.
@@ -68,15 +113,11 @@ impl ConnectError {
     }
 }
 
-async fn open(
-    uri: Uri,
-    config: Arc<ClientConfig>,
-) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-    let stream = TcpStream::connect(authority).await?;
+async fn dial(address: &str, config: Arc<ClientConfig>) -> io::Result<Opened> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let tls = TlsConnector::from(config).connect(identity::server_name(), stream);
-    Ok(TokioIo::new(tls.await.map_err(plain)?))
+    tls.await.map_err(plain)
 }
 
 /// What `identity` says of a certificate, without what rustls puts around it.
@@ -89,11 +130,13 @@ fn plain(error: io::Error) -> io::Error {
 }
 
 /// Accepts connections and makes them TLS, beside each other, so that none waits
-/// for a slow one.
+/// for a slow one. Those that carry frames go to `hops`; the others come out, for a
+/// [`server`].
 pub fn incoming(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+    hops: DataService,
+) -> ReceiverStream<io::Result<Accepted>> {
     let (sender, receiver) = mpsc::channel(HANDSHAKES_MAX);
     let acceptor = TlsAcceptor::from(config);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -112,18 +155,24 @@ pub fn incoming(
                     continue;
                 }
             };
-            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            let (acceptor, sender, hops) = (acceptor.clone(), sender.clone(), hops.clone());
             tokio::spawn(async move {
                 let handshake = async {
                     stream.set_nodelay(true)?;
                     acceptor.accept(stream).await
                 };
-                match timeout(CONNECT_TIMEOUT, handshake).await {
-                    Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
-                    Ok(Err(error)) => tracing::debug!(%from, %error, "a handshake failed"),
-                    Err(_) => tracing::debug!(%from, "a handshake took too long"),
+                let stream = match timeout(CONNECT_TIMEOUT, handshake).await {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err(error)) => return tracing::debug!(%from, %error, "a handshake failed"),
+                    Err(_) => return tracing::debug!(%from, "a handshake took too long"),
+                };
+                if is_framed(stream.get_ref().1) {
+                    drop(place);
+                    hops.serve_framed(stream).await;
+                } else {
+                    drop(sender.send(Ok(stream)).await);
+                    drop(place);
                 }
-                drop(place);
             });
         }
     });

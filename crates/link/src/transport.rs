@@ -1,13 +1,29 @@
 //! What a connection is to a hop: frames both ways, in order, until it breaks.
+//!
+//! ```text
+//!  framed   frames on the TLS stream itself      between nodes that both know it
+//!  grpc     a gRPC stream                        with any other
+//! ```
+//!
+//! Which of the two it is, the TLS handshake settles; to hops they are the same.
+
+mod framed;
+mod grpc;
+
+use std::pin::pin;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use proto::data::Frame;
-use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use proto::{
+    Malformed,
+    data::{Assembly, Frame, Message, frame},
+};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-/// Frames that wait for a connection to take them.
-pub(crate) const FRAMES_MAX: usize = 4;
+pub(crate) use self::grpc::FRAMES_MAX;
+use crate::greeting::{Refused, refusal};
+
+/// How long it is tried to tell a peer what is wrong with it, and to hear that.
+pub(crate) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection of a hop. Its two directions end together.
 pub struct Link {
@@ -17,18 +33,61 @@ pub struct Link {
     pub hither: Box<dyn ReceiveFrames>,
 }
 
-/// The direction away from this node.
+/// The direction away from this node. To drop it ends it.
 #[async_trait]
 pub trait SendFrames: Send {
-    /// Hands a frame on; waits while the other side does not read.
+    /// Hands a frame on; waits while the other side does not read. The frame may
+    /// stay here until [`flush`](Self::flush). Whoever drops the future may send
+    /// another frame: it comes after this one, or instead of it.
     async fn send(&mut self, frame: Frame) -> Result<(), Broken>;
+
+    /// Hands on what stayed here.
+    async fn flush(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    /// When the other side must hear that this one lives, if it hears nothing else
+    /// before. `None` if the transport sees to that by itself.
+    fn beats_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Says that this side lives.
+    async fn beat(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+
+    /// Ends this direction, after all that was sent.
+    async fn end(&mut self) -> Result<(), Broken> {
+        self.flush().await
+    }
 }
 
 /// The direction to this node.
 #[async_trait]
 pub trait ReceiveFrames: Send {
-    /// The next frame.
-    async fn receive(&mut self) -> Result<Frame, Broken>;
+    /// The next frame. Nothing is lost if the future is dropped.
+    async fn receive(&mut self) -> Result<Frame, Unread>;
+
+    /// The next frame; a part may go right to the message that is put together. If
+    /// the future is dropped, nothing more can be received.
+    async fn receive_into(&mut self, _: &mut Assembly) -> Result<Received, Unread> {
+        Ok(Received::Frame(self.receive().await?))
+    }
+
+    /// Forgets what comes until the other side ends: a connection that is closed
+    /// with something unread may take with it what was said last.
+    async fn drain(&mut self) {}
+}
+
+/// What came.
+#[derive(Debug)]
+pub enum Received {
+    /// A frame.
+    Frame(Frame),
+    /// A part, which was put to its message; the message with its number, if that was
+    /// the last of it.
+    Part(Option<(u64, Message)>),
 }
 
 /// The connection is gone. Whatever was not taken goes by the next one.
@@ -36,47 +95,56 @@ pub trait ReceiveFrames: Send {
 #[error("the connection broke: {0}")]
 pub struct Broken(pub String);
 
+/// No frame comes any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// The connection is gone.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// The other side is not sound. Tell it, and end the connection.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// A connection that is not taken up, and what its other side is told.
+pub(crate) struct Unwanted {
+    pub(crate) refused: Refused,
+    pub(crate) link: Link,
+}
+
 impl Link {
-    /// A gRPC stream: the caller's end, or the server's. What is sent feeds the
-    /// stream at `away`'s other end.
-    pub fn grpc<F: Outbound>(away: mpsc::Sender<F>, hither: Streaming<Frame>) -> Self {
-        Self { away: Box::new(away), hither: Box::new(hither) }
+    /// Says one thing at once.
+    pub(crate) async fn say(&mut self, kind: frame::Kind) -> Result<(), Broken> {
+        self.away.send(frame(kind)).await?;
+        self.away.flush().await
     }
-}
 
-/// How a frame enters a stream: as it is from a client, as a result from a server.
-pub trait Outbound: Send + 'static {
-    /// The stream's item.
-    fn of(frame: Frame) -> Self;
-}
-
-impl Outbound for Frame {
-    fn of(frame: Frame) -> Self {
-        frame
-    }
-}
-
-impl Outbound for Result<Frame, Status> {
-    fn of(frame: Frame) -> Self {
-        Ok(frame)
-    }
-}
-
-#[async_trait]
-impl<F: Outbound> SendFrames for mpsc::Sender<F> {
-    async fn send(&mut self, frame: Frame) -> Result<(), Broken> {
-        let sent = mpsc::Sender::send(self, F::of(frame)).await;
-        sent.map_err(|_| Broken("the other side ended it".to_owned()))
-    }
-}
-
-#[async_trait]
-impl ReceiveFrames for Streaming<Frame> {
-    async fn receive(&mut self) -> Result<Frame, Broken> {
-        match self.next().await {
-            Some(Ok(frame)) => Ok(frame),
-            Some(Err(status)) => Err(Broken(status.message().to_owned())),
-            None => Err(Broken("the other side ended it".to_owned())),
+    /// Ends the connection, and tells the other side why if it listens.
+    pub(crate) async fn refuse(mut self, refused: Refused) {
+        tracing::debug!(reason = ?refused.reason, message = %refused.message, "refused");
+        let told = async {
+            self.away.send(refusal(refused)).await?;
+            self.away.end().await
+        };
+        if let Ok(Ok(())) = timeout(REFUSAL_TIMEOUT, told).await {
+            drop(self.away);
+            drop(timeout(REFUSAL_TIMEOUT, self.hither.drain()).await);
         }
     }
+}
+
+/// Waits for something, while the other side hears that this one lives.
+pub(crate) async fn wait<T>(
+    away: &mut dyn SendFrames,
+    event: impl Future<Output = T>,
+) -> Result<T, Broken> {
+    away.flush().await?;
+    let mut event = pin!(event);
+    while let Some(beat) = away.beats_at() {
+        match timeout_at(beat, event.as_mut()).await {
+            Ok(output) => return Ok(output),
+            Err(_) => away.beat().await?,
+        }
+    }
+    Ok(event.await)
 }

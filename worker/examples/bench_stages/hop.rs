@@ -64,9 +64,10 @@ pub(crate) async fn listen(host: &str, peer: &Peer, identity: &Identity) -> Stri
     let listener = TcpListener::bind((host, 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let config = identity::server_config(identity, Arc::new(DefaultTimeProvider));
-    let incoming = tls::incoming(listener, Arc::new(config));
     let (known, receiver) = watch::channel(Some(peer.switchboard.clone()));
-    let service = DataService::new(receiver, Relaying::Off).into_server();
+    let service = DataService::new(receiver, Relaying::Off);
+    let incoming = tls::incoming(listener, Arc::new(config), service.clone());
+    let service = service.into_server();
     tokio::spawn(async move {
         tls::server().add_service(service).serve_with_incoming(incoming).await.unwrap();
         drop(known);

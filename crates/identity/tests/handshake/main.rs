@@ -7,8 +7,8 @@ mod connection;
 use std::sync::Arc;
 
 use identity::{
-    Authority, Expect, Identity, JoinToken, Key, SERVER_NAME, Subject, Untrusted, Validity,
-    client_config, join_config, server_config,
+    Authority, Expect, GRPC_PROTOCOL, Identity, JoinToken, Key, SERVER_NAME, Subject, Untrusted,
+    Validity, client_config, hop_config, join_config, server_config,
 };
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::{CertificateError, HandshakeKind, client::Resumption};
@@ -35,6 +35,22 @@ async fn members_know_each_other() {
     assert_eq!(served.client_saw, Ok(Some(Subject::Coordinator)));
     assert_eq!(served.server_saw, Ok(Some(Subject::Node(NodeId(7)))));
     assert_eq!(served.protocol.as_deref(), Some(&b"h2"[..]));
+}
+
+#[tokio::test]
+async fn hops_have_a_protocol_of_their_own_where_both_sides_know_it() {
+    let cluster = authority();
+    let (one, other) = (node(&cluster, 1), node(&cluster, 2));
+    let hop = || hop_config(&client_config(&one, Expect::Node(NodeId(2)), clock()));
+    let mut older = server_config(&other, clock());
+    older.alpn_protocols = vec![GRPC_PROTOCOL.to_vec()];
+
+    let framed = connect(hop(), server_config(&other, clock())).await;
+    let grpc = connect(hop(), older).await;
+
+    assert_eq!(framed.protocol.as_deref(), Some(&b"filmloom-link/1"[..]));
+    assert_eq!(framed.server_saw, Ok(Some(Subject::Node(NodeId(1)))));
+    assert_eq!(grpc.protocol.as_deref(), Some(&b"h2"[..]));
 }
 
 #[tokio::test]
