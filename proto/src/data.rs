@@ -12,10 +12,7 @@ pub mod framing;
 
 use std::ops::RangeInclusive;
 
-use bytes::{
-    BufMut, Bytes, BytesMut,
-    buf::Limit,
-};
+use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
 use types::{Branch, Fence, Incarnation, ModelDigest, NodeId, Pass, PassKind};
 
 use crate::{

@@ -36,9 +36,7 @@ use crate::{
     greeting::{GREETING_TIMEOUT, Refused},
     switchboard::Arrival,
     transfer::{Clock, Direction},
-    transport::{
-        Broken, Link, REFUSAL_TIMEOUT, ReceiveFrames, Received, SendFrames, Unread, wait,
-    },
+    transport::{Broken, Link, REFUSAL_TIMEOUT, ReceiveFrames, Received, SendFrames, Unread, wait},
     window::{Unsound, Window},
 };
 

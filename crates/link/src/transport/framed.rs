@@ -209,3 +209,6 @@ fn silent() -> Broken {
 fn broken(error: io::Error) -> Broken {
     Broken(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,45 +3,55 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use identity::{Expect, server_name};
-use link::{Way, tls};
+use identity::{Expect, hop_config, server_name};
+use link::{Way, tls, transport::Link};
 use proto::{
     PART_BYTES_MAX,
     data::{Frame, Hello, frame},
     generated::data::{Durable, Head, Part, Refusal, Taken, data_client::DataClient, head},
 };
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::support::{
-    Cluster, Node, PAYLOAD_BYTES_MAX, assert_names, client_config, exchange, soon,
+    Carrier, Cluster, Node, PAYLOAD_BYTES_MAX, assert_names, client_config, exchange, soon,
 };
 
 /// A node that says what it likes.
 pub(crate) struct Peer {
-    away: mpsc::Sender<Frame>,
-    hither: Streaming<Frame>,
+    link: Link,
 }
 
 impl Peer {
     /// Opens a connection with the certificate of `from`.
     pub(crate) async fn open(from: &Node, to: &Node) -> Result<Self, Status> {
-        let config = client_config(&from.identity, Expect::Node(to.id));
-        let channel = tls::connect(&to.address, config).await.unwrap();
-        let (away, frames) = mpsc::channel(16);
-        let frames = ReceiverStream::new(frames);
-        let hither = soon(DataClient::new(channel).hop(frames)).await?.into_inner();
-        Ok(Self { away, hither })
+        Self::open_with(client_config(&from.identity, Expect::Node(to.id)), to).await
+    }
+
+    /// The same with any certificate, or none.
+    pub(crate) async fn open_with(config: Arc<ClientConfig>, to: &Node) -> Result<Self, Status> {
+        let link = match crate::CARRIER {
+            Carrier::Framed => Link::framed(connect(&hop_config(&config), to).await),
+            Carrier::Grpc => {
+                let channel = tls::connect(&to.address, config).await.unwrap();
+                let (away, frames) = mpsc::channel::<Frame>(16);
+                let frames = ReceiverStream::new(frames);
+                let hither = soon(DataClient::new(channel).hop(frames)).await?.into_inner();
+                Link::grpc(away, hither)
+            }
+        };
+        Ok(Self { link })
     }
 
     /// The same, and greets well.
-    async fn greeted(from: &Node, to: &Node) -> Self {
+    pub(crate) async fn greeted(from: &Node, to: &Node) -> Self {
         let mut peer = Self::open(from, to).await.unwrap();
         peer.say(frame::Kind::Hello(hello(from, to).into())).await;
         assert!(matches!(peer.hear().await, Some(frame::Kind::Hello(_))));
@@ -50,11 +60,12 @@ impl Peer {
 
     pub(crate) async fn say(&mut self, kind: frame::Kind) {
         // The other side may have ended it.
-        drop(self.away.send(frame(kind)).await);
+        drop(self.link.away.send(frame(kind)).await);
+        drop(self.link.away.flush().await);
     }
 
-    async fn hear(&mut self) -> Option<frame::Kind> {
-        soon(self.hither.message()).await.ok()??.kind
+    pub(crate) async fn hear(&mut self) -> Option<frame::Kind> {
+        soon(self.link.hither.receive()).await.ok()?.kind
     }
 
     pub(crate) async fn refusal(&mut self) -> Refusal {
@@ -155,9 +166,7 @@ async fn garbage_after_the_handshake_ends_its_connection() {
 
     for preface in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let config = client_config(&one.identity, Expect::Node(other.id));
-        let stream = TcpStream::connect(&other.address).await.unwrap();
-        let connector = TlsConnector::from(Arc::clone(&config));
-        let mut stream = connector.connect(server_name(), stream).await.unwrap();
+        let mut stream = connect(&hop_config(&config), &other).await;
         let garbage = [preface.as_bytes(), &[0xff; 4096]].concat();
         drop(stream.write_all(&garbage).await);
         let mut answer = Vec::new();
@@ -168,7 +177,14 @@ async fn garbage_after_the_handshake_ends_its_connection() {
     exchange(&mut one, &mut other, &[1]).await;
 }
 
-fn head(number: u64, bytes: u64) -> frame::Kind {
+/// A connection on which nothing was said.
+pub(crate) async fn connect(config: &ClientConfig, to: &Node) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(&to.address).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config.clone()));
+    connector.connect(server_name(), stream).await.unwrap()
+}
+
+pub(crate) fn head(number: u64, bytes: u64) -> frame::Kind {
     let kind = Some(head::Kind::Durable(Durable { chunk: 0 }));
     frame::Kind::Head(Head { number, job: vec![0; 16], epoch: 1, kind, bytes })
 }

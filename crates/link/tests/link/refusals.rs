@@ -1,10 +1,10 @@
 //! Who is not spoken with, and what it is told.
 
 use identity::{Expect, Subject};
-use link::{Way, tls};
+use link::Way;
 use proto::{
     data::{End, Hello, frame},
-    generated::data::{data_client::DataClient, refusal::Reason},
+    generated::data::refusal::Reason,
 };
 use tonic::Code;
 use types::{Class, Incarnation, ModelDigest, NodeId};
@@ -91,25 +91,29 @@ async fn who_is_no_node_opens_no_hop() {
     let administrator = cluster.identity(&Subject::Administrator);
     let administrator = client_config(&administrator, Expect::Coordinator);
 
-    for (config, code) in [
-        (stranger.into(), Code::Unauthenticated),
-        (client, Code::PermissionDenied),
-        (administrator, Code::PermissionDenied),
-    ] {
-        let channel = tls::connect(&coordinator.address, config).await.unwrap();
-        let refused = DataClient::new(channel).hop(tokio_stream::empty()).await.unwrap_err();
-        assert_eq!(refused.code(), code, "{refused}");
+    let cases = [
+        (stranger.into(), Code::Unauthenticated, "join it first"),
+        (client, Code::PermissionDenied, "client/ann is no node"),
+        (administrator, Code::PermissionDenied, "administrator is no node"),
+    ];
+    for (config, code, message) in cases {
+        match Peer::open_with(config, &coordinator).await {
+            Ok(mut peer) => assert_names(&peer.refusal().await.message, &[&message]),
+            Err(refused) => {
+                assert_eq!(refused.code(), code, "{refused}");
+                assert_names(refused.message(), &[&message]);
+            }
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificate_of_another_cluster_is_refused() {
     let (cluster, elsewhere) = (Cluster::new(), Cluster::new());
-    let (other, stranger) = (cluster.node(2).await, elsewhere.node(1).await);
-    let config = client_config(&stranger.identity, Expect::Node(other.id));
+    let (other, mut stranger) = (cluster.node(2).await, elsewhere.node(1).await);
 
-    let refused = tls::connect(&other.address, config).await.unwrap_err();
+    stranger.dial(&other);
 
-    assert_eq!(refused.address, other.address);
-    assert_names(&refused.reason, &[&"invalid peer certificate"]);
+    let problem = stranger.unreachable().await;
+    assert_names(&problem, &[&"invalid peer certificate", &other.address]);
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use identity::{Authority, Expect, Identity, Subject, Validity};
+use identity::{Authority, Expect, GRPC_PROTOCOL, HOP_PROTOCOL, Identity, Subject, Validity};
 use link::{
     Arrival, DataService, Me, Notice, Switchboard, Way,
     service::Relaying,
@@ -31,6 +31,24 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// An authority and the nodes that it signs.
 pub(crate) struct Cluster(Authority);
 
+/// What carries hops.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Carrier {
+    /// Frames on the TLS stream.
+    Framed,
+    /// gRPC, as for peers that know nothing else.
+    Grpc,
+}
+
+impl Carrier {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Framed => Self::Grpc,
+            Self::Grpc => Self::Framed,
+        }
+    }
+}
+
 /// A node to be started.
 pub(crate) struct Options {
     pub(crate) id: u128,
@@ -50,6 +68,7 @@ pub(crate) struct Node {
     pub(crate) arrivals: mpsc::Receiver<Arrival>,
     pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) known: watch::Sender<Option<Switchboard>>,
+    pub(crate) service: DataService,
     pub(crate) server: Server,
 }
 
@@ -109,17 +128,31 @@ impl Cluster {
         let (notices_sender, notices) = mpsc::channel(NOTICES_MAX);
         let switchboard = Switchboard::new(me, arrivals_sender, notices_sender);
         let (known, receiver) = watch::channel(Some(switchboard.clone()));
-        let is_coordinator = subject == Subject::Coordinator;
-        let relaying = if is_coordinator { Relaying::On } else { Relaying::Off };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let config = identity::server_config(&identity, Arc::new(Noon));
-        let incoming = tls::incoming(listener, Arc::new(config));
-        let service = DataService::new(receiver, relaying).into_server();
-        let server = tls::server().add_service(service).serve_with_incoming(incoming);
-        let server = Server(tokio::spawn(server).abort_handle());
-        Node { id, address, identity, switchboard, arrivals, notices, known, server }
+        let relaying = if subject == Subject::Coordinator { Relaying::On } else { Relaying::Off };
+        let service = DataService::new(receiver, relaying);
+        let (address, server) = serve(&identity, &service, crate::CARRIER).await;
+        Node { id, address, identity, switchboard, arrivals, notices, known, service, server }
     }
+}
+
+/// Accepts connections that one carrier carries, and no other.
+pub(crate) async fn serve(
+    identity: &Identity,
+    service: &DataService,
+    carrier: Carrier,
+) -> (String, Server) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut config = identity::server_config(identity, Arc::new(Noon));
+    let protocol = match carrier {
+        Carrier::Framed => HOP_PROTOCOL,
+        Carrier::Grpc => GRPC_PROTOCOL,
+    };
+    config.alpn_protocols.retain(|known| known == protocol);
+    let incoming = tls::incoming(listener, Arc::new(config), service.clone());
+    let service = service.clone().into_server();
+    let server = tls::server().add_service(service).serve_with_incoming(incoming);
+    (address, Server(tokio::spawn(server).abort_handle()))
 }
 
 impl Node {
