@@ -28,6 +28,7 @@ use proto::{
 };
 use tokio::{
     sync::{Notify, mpsc},
+    task::yield_now,
     time::{sleep, timeout},
 };
 use types::{Incarnation, NodeId};
@@ -298,6 +299,8 @@ impl Hop {
             direction.set(assembly.has_begun());
             if let Some((number, message)) = complete {
                 self.arrive(number, message).await?;
+                // The peer may wait for hearing of it, so it hears before more is read.
+                yield_now().await;
             }
         }
     }
