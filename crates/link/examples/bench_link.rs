@@ -9,11 +9,12 @@
 //! in a cluster. The plain stream carries the same payloads behind a length of four
 //! bytes, with nothing else: no window, no way to come back. All receivers put each
 //! payload into a buffer of its own. The three take turns, and the best of all turns
-//! counts. Hops by gRPC are those with a peer that knows nothing else.
+//! counts. Hops by gRPC are those with a peer that knows nothing else. On a machine
+//! that does other things too, look at what the processors spend.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it is a measurement")]
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use identity::{Authority, Expect, GRPC_PROTOCOL, HOP_PROTOCOL, Identity, Subject, Validity};
@@ -67,14 +68,16 @@ fn main() {
     let mut grpc = hop(&identities, GRPC_PROTOCOL);
     let mut framed = hop(&identities, HOP_PROTOCOL);
     let mut plain = plain(&identities);
-    println!("                           GB/s                     times as fast as gRPC");
-    println!("payload    direction         gRPC   framed    plain   framed    plain");
+    println!("                            GB/s                      processor s/GB, both sides");
+    println!("payload    direction          gRPC   framed    plain     gRPC   framed    plain");
     for (name, bytes) in [("64 KiB", 64 << 10), ("1 MiB", 1 << 20), ("16 MiB", 16 << 20)] {
         for (direction, ways) in [("one way", 1), ("both ways, each", 2)] {
             let carriers = &mut [&mut grpc, &mut framed, &mut plain];
-            let [grpc, framed, plain] = rates(carriers, bytes, ways);
-            print!("{name:10} {direction:15} {grpc:6.2}   {framed:6.2}   {plain:6.2}");
-            println!("   {:6.2}   {:6.2}", framed / grpc, plain / grpc);
+            let costs = costs(carriers, bytes, ways);
+            print!("{name:10} {direction:15}");
+            costs.iter().for_each(|cost| print!("   {:6.2}", 1.0 / cost.seconds));
+            costs.iter().for_each(|cost| print!("   {:6.2}", cost.processor_seconds));
+            println!();
         }
     }
     let trips = [&mut grpc, &mut framed, &mut plain].map(|sides| round_trip(sides) * 1e6);
@@ -82,22 +85,47 @@ fn main() {
     println!("empty message, there and back, median: {grpc:.0}, {framed:.0} and {plain:.0} us");
 }
 
-/// Gigabytes a second each way, the best of repetitions that take turns: whatever
-/// else runs on the machine only slows them.
-fn rates<const N: usize>(
+/// What a gigabyte takes.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Of each way.
+    seconds: f64,
+    /// Of all processors, for both sides.
+    processor_seconds: f64,
+}
+
+/// The least of repetitions that take turns: whatever else runs on the machine only
+/// adds to it.
+fn costs<const N: usize>(
     carriers: &mut [&mut [Side; 2]; N],
     bytes: usize,
     ways: usize,
-) -> [f64; N] {
+) -> [Cost; N] {
     let payload = Bytes::from(vec![7; bytes]);
     let messages = (TOTAL_BYTES / bytes).min(MESSAGES_MAX);
-    let mut seconds = [f64::INFINITY; N];
+    let gigabytes = (messages * bytes) as f64 / 1e9;
+    let mut costs = [Cost { seconds: f64::INFINITY, processor_seconds: f64::INFINITY }; N];
     for _ in 0..REPETITIONS {
-        for (sides, seconds) in carriers.iter_mut().zip(&mut seconds) {
-            *seconds = seconds.min(measure(sides, &payload, messages, ways));
+        for (sides, cost) in carriers.iter_mut().zip(&mut costs) {
+            let before = processor_seconds();
+            let seconds = measure(sides, &payload, messages, ways) / gigabytes;
+            let spent = (processor_seconds() - before) / gigabytes / ways as f64;
+            cost.seconds = cost.seconds.min(seconds);
+            cost.processor_seconds = cost.processor_seconds.min(spent);
         }
     }
-    seconds.map(|seconds| (messages * bytes) as f64 / seconds / 1e9)
+    costs
+}
+
+/// What the threads of this process have computed so far, on Linux; else nothing.
+fn processor_seconds() -> f64 {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return f64::NAN };
+    let files = threads.map(|thread| thread.unwrap().path().join("schedstat"));
+    let nanoseconds = files.map(|file| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0.0)
+    });
+    nanoseconds.sum::<f64>() / 1e9
 }
 
 /// Seconds that so many messages take, from the first side or from both at once.

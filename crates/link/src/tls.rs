@@ -168,7 +168,10 @@ pub fn incoming(
                 };
                 if is_framed(stream.get_ref().1) {
                     drop(place);
-                    hops.serve_framed(stream).await;
+                    tokio::select! {
+                        () = hops.serve_framed(stream) => {}
+                        () = sender.closed() => {}
+                    }
                 } else {
                     drop(sender.send(Ok(stream)).await);
                     drop(place);

@@ -76,8 +76,9 @@ pub fn put(frame: Frame, heads: &mut BytesMut) -> Bytes {
         heads.extend_from_slice(&Header::Part(data.len()).bytes());
         return data;
     }
-    heads.extend_from_slice(&Header::Frame(frame.encoded_len()).bytes());
-    frame.encode(heads).expect("such a buffer grows");
+    let bytes = frame.encode_to_vec();
+    heads.extend_from_slice(&Header::Frame(bytes.len()).bytes());
+    heads.extend_from_slice(&bytes);
     Bytes::new()
 }
 
@@ -144,7 +145,7 @@ mod tests {
         let head = Head { number: u64::MAX, job: vec![0; 16], epoch: u64::MAX, kind, bytes: 1 };
         let mut heads = BytesMut::new();
 
-        let part = put(super::super::frame(frame::Kind::Head(head)), &mut heads);
+        let part = put(frame(frame::Kind::Head(head)), &mut heads);
 
         assert!(part.is_empty());
         assert!(heads.len() - HEADER_BYTES <= FRAME_BYTES_MAX / 3, "{}", heads.len());

@@ -82,6 +82,9 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     }
 
     async fn write(&mut self) -> Result<(), Broken> {
+        if self.heads.is_empty() && self.part.is_empty() {
+            return Ok(());
+        }
         let mut all = Buf::chain(&mut self.heads, &mut self.part);
         self.stream.write_all_buf(&mut all).await.map_err(broken)?;
         // It may be the last that holds a payload.

@@ -155,6 +155,24 @@ async fn same_way_once_more_leaves_the_connection_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connection_that_carries_nothing_lasts_until_its_peer_falls_silent() {
+    let cluster = Cluster::new();
+    let (mut one, mut other) = (cluster.node(1).await, cluster.node(2).await);
+    let proxy = Proxy::start(&other.address, 7, 0).await;
+    one.dial_at(&other, &proxy.address);
+    exchange(&mut one, &mut other, &[1]).await;
+
+    // Longer than a peer may be silent.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    exchange(&mut one, &mut other, &[2]).await;
+    assert_eq!((one.connections(&other), other.connections(&one)), (1, 1));
+
+    proxy.freeze();
+    one.broken().await;
+    other.broken().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_dial_each_other_settle_on_a_connection() {
     let cluster = Cluster::new();
     let (mut one, mut other) = (cluster.node(1).await, cluster.node(2).await);

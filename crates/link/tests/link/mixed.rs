@@ -1,5 +1,7 @@
 //! Listeners that know one carrier, beside some that know the other.
 
+use std::time::Duration;
+
 use link::Way;
 
 use crate::{
@@ -33,4 +35,9 @@ async fn coordinator_passes_on_between_one_kind_and_the_other() {
     other.switchboard.connect(one.id, Way::Relay(another));
 
     exchange(&mut one, &mut other, &[0, 1, 2_000_000, 70_000]).await;
+    let made = one.connections(&other);
+    // Longer than a peer may be silent.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    exchange(&mut one, &mut other, &[3]).await;
+    assert_eq!(one.connections(&other), made);
 }

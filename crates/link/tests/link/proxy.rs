@@ -1,8 +1,8 @@
-//! A TCP proxy that ends connections.
+//! A TCP proxy that ends connections, or lets nothing through any more.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -18,6 +18,7 @@ use tokio::{
 pub(crate) struct Proxy {
     pub(crate) address: String,
     pub(crate) ended: Arc<AtomicU64>,
+    frozen: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -28,7 +29,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (target, ended) = (target.to_owned(), Arc::new(AtomicU64::new(0)));
-        let count = Arc::clone(&ended);
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (count, is_frozen) = (Arc::clone(&ended), Arc::clone(&frozen));
         let task = tokio::spawn(async move {
             let mut random = seed;
             loop {
@@ -36,14 +38,19 @@ impl Proxy {
                 let Ok(far) = TcpStream::connect(&target).await else { continue };
                 let is_ended = count.load(Ordering::Relaxed) < ended_max;
                 let bytes = if is_ended { lifetime(&mut random) } else { i64::MAX };
-                let count = Arc::clone(&count);
+                let (count, is_frozen) = (Arc::clone(&count), Arc::clone(&is_frozen));
                 tokio::spawn(async move {
-                    carry(near, far, bytes).await;
+                    carry(near, far, bytes, &is_frozen).await;
                     count.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });
-        Self { address, ended, task: task.abort_handle() }
+        Self { address, ended, frozen, task: task.abort_handle() }
+    }
+
+    /// Lets nothing through from here on, and ends nothing.
+    pub(crate) fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn ended(&self) -> u64 {
@@ -57,19 +64,27 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(near: TcpStream, far: TcpStream, bytes: i64) {
+async fn carry(near: TcpStream, far: TcpStream, bytes: i64, is_frozen: &AtomicBool) {
     let left = AtomicI64::new(bytes);
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     tokio::select! {
-        () = copy(near_read, far_write, &left) => {}
-        () = copy(far_read, near_write, &left) => {}
+        () = copy(near_read, far_write, &left, is_frozen) => {}
+        () = copy(far_read, near_write, &left, is_frozen) => {}
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, left: &AtomicI64) {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    left: &AtomicI64,
+    is_frozen: &AtomicBool,
+) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if is_frozen.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
         let read = i64::try_from(count).unwrap();
         let before = left.fetch_sub(read, Ordering::Relaxed);
         let passed = usize::try_from(before.clamp(0, read)).unwrap();
