@@ -77,7 +77,10 @@ impl Relay {
         let problem = tokio::select! {
             biased;
             partner = partner => match partner {
-                Ok(partner) => return Ok(pass_on(side, partner).await),
+                Ok(partner) => {
+                    pass_on(side, partner).await;
+                    return Ok(());
+                }
                 Err(_) => "another connection took this one's place".to_owned(),
             },
             early = side.link.hither.receive() => match early {

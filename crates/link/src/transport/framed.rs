@@ -196,9 +196,8 @@ impl<R: AsyncRead + Unpin + Send> ReceiveFrames for Receiver<R> {
 async fn fill(stream: &mut (impl AsyncRead + Unpin), mut into: impl BufMut) -> Result<(), Broken> {
     while into.has_remaining_mut() {
         let read = timeout(SILENCE_MAX, stream.read_buf(&mut into)).await;
-        match read.map_err(|_| silent())?.map_err(broken)? {
-            0 => return Err(Broken("the other side ended it".to_owned())),
-            _ => {}
+        if read.map_err(|_| silent())?.map_err(broken)? == 0 {
+            return Err(Broken("the other side ended it".to_owned()));
         }
     }
     Ok(())
