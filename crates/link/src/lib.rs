@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  send(to, message) ─▶ Hop ── Window ──▶ connection ──▶ Window ── Hop ─▶ Arrival
-//!                        one per peer    (gRPC stream)
+//!                        one per peer  (frames, gRPC)
 //! ```
 //!
 //! - [`switchboard`]: all hops of a node: sends, accepts, dials, passes on.
@@ -11,7 +11,7 @@
 //! - [`window`]: what a hop remembers; no socket.
 //! - [`measure`]: how fast a hop is.
 //! - `transfer`: how long messages are on their way.
-//! - [`transport`]: what a connection is to a hop; gRPC is one.
+//! - [`transport`]: what a connection is to a hop: frames on TLS, or a gRPC stream.
 //! - [`tls`]: channels and listeners of a cluster.
 //!
 //! Invariants: a node is who its certificate says; what was on its way to another

@@ -69,7 +69,7 @@ struct Receiver<R> {
 }
 
 impl Link {
-    /// A stream of bytes, the same at both ends.
+    /// Frames on a stream of bytes: what a TLS handshake has left open.
     pub fn framed(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (hither, away) = tokio::io::split(stream);
         Self { away: Box::new(Sender::new(away)), hither: Box::new(Receiver::new(hither)) }
