@@ -168,6 +168,12 @@ impl Served {
         })
     }
 
+    /// Bytes of what a prompt becomes: f32 `[text_len, dim]`.
+    pub(crate) fn context_bytes(&self) -> usize {
+        let transformer = self.model.transformer.as_ref();
+        transformer.map_or(0, |config| config.text_len * config.dim * size_of::<f32>())
+    }
+
     /// Axes of a chunk's clean frames: channels, frames, rows, columns.
     pub(crate) fn x0_shape(&self, size: Size) -> Result<[u32; 4], Refusal> {
         let (transformer, vae) = self.parts()?;

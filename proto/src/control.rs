@@ -1,7 +1,11 @@
 //! What the parts of control messages mean, checked.
 //!
-//! The messages themselves ([`wire`]) are used as they are generated; here are
-//! the conversions of what they are made of.
+//! The messages themselves ([`wire`]) are used as they are generated, once they were
+//! checked as a whole ([`from_worker`], [`to_worker`]); here are the conversions of
+//! what they are made of.
+
+mod check;
+mod member;
 
 use std::ops::Range;
 
@@ -11,6 +15,11 @@ use types::{
 };
 
 pub use crate::generated::control as wire;
+pub use check::{
+    FROM_WORKER_BYTES_MAX, JOIN_BYTES_MAX, TO_WORKER_BYTES_MAX, from_worker, to_worker,
+};
+pub use member::{node_name, offer, speed};
+
 use crate::{
     Malformed,
     field::{self, count, finite, required, within},

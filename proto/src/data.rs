@@ -188,6 +188,7 @@ impl Assembly {
         let kind = from_wire(required("kind", head.kind)?)?;
         let bytes = field::size("bytes", head.bytes)?;
         let bytes = within("bytes", bytes, 0..=self.payload_bytes_max)?;
+        check_size(&kind, bytes)?;
         let payload = BytesMut::with_capacity(bytes);
         self.begun = Some(Begun { number: head.number, fence, kind, bytes, payload });
         Ok(self.complete())
@@ -226,6 +227,32 @@ impl Assembly {
         let begun = self.begun.take_if(|begun| begun.payload.len() == begun.bytes)?;
         let Begun { number, fence, kind, payload, .. } = begun;
         Some((number, Message { fence, kind, payload: payload.freeze() }))
+    }
+}
+
+/// Refuses a payload whose size is not what its message says of it.
+fn check_size(kind: &Kind, bytes: usize) -> Result<(), Malformed> {
+    let product = |sides: &[u32]| sides.iter().map(|&side| u64::from(side)).product::<u64>();
+    let found = bytes as u64;
+    let (is_right, unit) = match *kind {
+        Kind::Pictures { count, width, height, .. } => {
+            let pictures = product(&[count, width, height, 3]);
+            (found == pictures, pictures)
+        }
+        Kind::Decode { rows, columns, .. } => {
+            let pixels = product(&[rows, columns, 4]);
+            (0 < found && found.is_multiple_of(pixels), pixels)
+        }
+        Kind::Hidden { .. }
+        | Kind::Velocity { .. }
+        | Kind::Clean { .. }
+        | Kind::Durable { .. }
+        | Kind::Context { .. }
+        | Kind::Probe => (true, 0),
+    };
+    match is_right {
+        true => Ok(()),
+        false => Err(Malformed::new("bytes", format!("is {found}, of which {unit} are a whole"))),
     }
 }
 

@@ -51,8 +51,18 @@ pub(crate) fn text(
     text: String,
     characters_max: usize,
 ) -> Result<String, Malformed> {
+    check_text(field, &text, characters_max)?;
+    Ok(text)
+}
+
+/// Refuses text of more characters.
+pub(crate) fn check_text(
+    field: &'static str,
+    text: &str,
+    characters_max: usize,
+) -> Result<(), Malformed> {
     match text.chars().nth(characters_max) {
-        None => Ok(text),
+        None => Ok(()),
         Some(_) => {
             Err(Malformed::new(field, format!("is longer than {characters_max} characters")))
         }

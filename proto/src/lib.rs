@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariant: what a peer sent is checked here, before anything is allocated for
-//! it and before anyone else sees it; a refusal names the field.
+//! it and before anyone else sees it; a refusal names the field. The fuzz targets in
+//! `fuzz/` hold every one of these to it.
 
 pub mod control;
 pub mod data;

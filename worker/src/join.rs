@@ -12,7 +12,10 @@ use identity::{FileError, FileNames, Identity, JoinToken, Key};
 use link::tls;
 use proto::{
     VERSIONS,
-    control::wire::{JoinRequest, Versions, joining_client::JoiningClient},
+    control::{
+        JOIN_BYTES_MAX,
+        wire::{JoinRequest, Versions, joining_client::JoiningClient},
+    },
 };
 use rustls::time_provider::DefaultTimeProvider;
 
@@ -72,7 +75,8 @@ async fn join(config: &Config, token: &JoinToken, key: Key) -> Result<Identity, 
         public_key: key.public_der(),
         name: config.name.clone(),
     };
-    let reply = JoiningClient::new(channel).join(request).await;
+    let mut client = JoiningClient::new(channel).max_decoding_message_size(JOIN_BYTES_MAX);
+    let reply = client.join(request).await;
     let reply = reply.map_err(|status| Error::Refused(status.message().to_owned()))?.into_inner();
     let identity = Identity::new(key, reply.certificate.into(), reply.authority.into())?;
     identity.store(&config.data, FileNames::Node)?;

@@ -14,6 +14,7 @@
 //! - [`message`]: what crosses from one worker to another.
 //! - [`profile`]: how fast this worker is with a model.
 //! - [`device`]: the thread that owns the tensors: executor, text side, decoder.
+//! - [`listing`]: what a model consists of, as another node tells it.
 //! - `weights`: where a model comes from; `loader`: from the coordinator's wish to a
 //!   device that holds it.
 //! - `spans`: what tracing sees of it.
@@ -31,6 +32,7 @@ pub mod executor;
 mod greeting;
 mod join;
 pub mod lead;
+pub mod listing;
 mod loader;
 pub mod message;
 mod openings;

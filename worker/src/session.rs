@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use identity::Expect;
 use link::{Notice, Way, tls};
 use plan::{cluster::Duty, placement::Speed};
-use proto::control::{self, wire};
+use proto::control::{self, TO_WORKER_BYTES_MAX, wire};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -67,7 +67,8 @@ impl Worker {
         let config = (self.tls.0)(Expect::Coordinator);
         let channel = tls::connect(&self.config.coordinator, config).await;
         let channel = channel.map_err(|error| Ended::Broken(error.to_string()))?;
-        let mut client = wire::control_client::ControlClient::new(channel);
+        let mut client = wire::control_client::ControlClient::new(channel)
+            .max_decoding_message_size(TO_WORKER_BYTES_MAX);
         let (away, messages) = mpsc::channel(MESSAGES_MAX);
         let hello = self.hello();
         let gone = |_| Ended::Broken("the session broke".to_owned());
@@ -75,6 +76,7 @@ impl Worker {
         let mut asked = client.session(ReceiverStream::new(messages)).await?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, asked.message()).await;
         let first = first.map_err(|_| Ended::Broken("no welcome came".to_owned()))??;
+        let first = first.map(control::to_worker).transpose()?;
         let heartbeat = match first.and_then(|message| message.kind) {
             Some(Asked::Welcome(welcome)) => self.welcome(&welcome)?,
             Some(Asked::Refusal(refusal)) => {
@@ -96,7 +98,7 @@ impl Worker {
         loop {
             tokio::select! {
                 message = asked.message() => match message? {
-                    Some(message) => match self.hear(message) {
+                    Some(message) => match self.hear(control::to_worker(message)?) {
                         Err(Ended::Drained) => {
                             self.leave(&away, &mut asked, "it drained").await;
                             return Err(Ended::Drained);

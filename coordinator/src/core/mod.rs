@@ -325,6 +325,11 @@ impl Core {
             .job(fence.job)
             .is_some_and(|job| job.epoch == fence.epoch && job.stages == Stages::Encoding);
         let Some(film) = self.films.get_mut(&fence.job).filter(|_| is_due) else { return };
+        let (found, expected) = (payload.len(), self.served.context_bytes());
+        if found != expected {
+            let problem = format!("a prompt became {found} bytes where the model takes {expected}");
+            return self.cluster.handle_failed(now, fence, problem);
+        }
         film.add_context(prompt, branch, payload);
         if film.has_contexts(is_guided) {
             self.cluster.handle_encoded(now, fence);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use link::Way;
 use plan::{
-    cluster::{Boot, Member, Offer, Presence},
-    placement::{Limits, Link, Speed},
+    cluster::{Boot, Member, Presence},
+    placement::Link,
 };
 use proto::control::{
     self,
@@ -13,7 +13,7 @@ use proto::control::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
-use types::{Class, Fence, Incarnation, NodeId};
+use types::{Fence, Incarnation, NodeId};
 
 use super::{Core, spent::Heard};
 use crate::records;
@@ -97,7 +97,7 @@ impl Core {
         };
         let boot = Boot(control::boot(&hello.boot).map_err(shown)?);
         let addresses = control::addresses(hello.addresses.clone()).map_err(shown)?;
-        let offer = offer(&hello).map_err(shown)?;
+        let offer = control::offer(&hello).map_err(shown)?;
         let now = self.now();
         let entered = self.cluster.handle_session(now, node, boot, offer);
         let before = self.nodes.get(&node).map(|record| record.incarnation);
@@ -177,7 +177,7 @@ impl Core {
                     if let Some(session) = self.sessions.get_mut(&node) {
                         session.problem = None;
                     }
-                    self.measure(node, speed(&profiled));
+                    self.measure(node, control::speed(&profiled));
                 }
                 Some(problem) => self.profile_again(node, incarnation, problem),
             },
@@ -321,48 +321,12 @@ pub(crate) fn presence(member: &Member) -> &'static str {
     }
 }
 
-fn offer(hello: &wire::Hello) -> Result<Offer, proto::Malformed> {
-    let malformed = |field, problem: String| proto::Malformed { field, problem };
-    let name = hello.classes.first().map_or("", String::as_str);
-    let class = Class::from_name(name).ok_or_else(|| {
-        malformed("classes", format!("begin with {name:?}, which this side does not know"))
-    })?;
-    let limits = hello.limits.unwrap_or_default();
-    let roles = hello.roles.unwrap_or_default();
-    if hello.name.is_empty() || 64 < hello.name.chars().count() {
-        return Err(malformed("name", "has not 1 to 64 characters".to_owned()));
-    }
-    Ok(Offer {
-        name: hello.name.clone(),
-        class,
-        memory_bytes: hello.memory_bytes,
-        limits: Limits {
-            layers: limits.layers.map(control::layers).transpose()?,
-            memory_bytes_max: limits.memory_bytes_max,
-            layers_share_max: limits.layers_share_max,
-        },
-        layers: roles.layers,
-        text: roles.text,
-        decoder: roles.decoder,
-    })
-}
-
 /// A number that grows as a device does something.
 fn done(counters: &Counters) -> u64 {
     let milliseconds =
         |seconds: f64| Duration::try_from_secs_f64(seconds).map_or(0, |d| d.as_millis());
     let other = milliseconds(counters.decode_seconds) + milliseconds(counters.text_seconds);
     counters.runs.saturating_add(u64::try_from(other).unwrap_or(u64::MAX))
-}
-
-fn speed(profiled: &wire::Profiled) -> Speed {
-    Speed {
-        layer_seconds: profiled.layer_seconds,
-        embedding_seconds: profiled.embedding_seconds,
-        head_seconds: profiled.head_seconds,
-        decode_seconds: profiled.decode_seconds,
-        text_seconds: profiled.text_seconds,
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -51,9 +51,7 @@ impl wire::joining_server::Joining for Joining {
         let versions = versions.unwrap_or_default();
         common_version(versions.oldest..=versions.newest)
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
-        if name.is_empty() || 64 < name.chars().count() {
-            return Err(Status::invalid_argument("a name has 1 to 64 characters"));
-        }
+        control::node_name(&name).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let token: JoinToken =
             token.parse().map_err(|error: identity::ParseTokenError| denied(&error))?;
         let node = node_id(&public_key);

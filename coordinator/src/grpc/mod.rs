@@ -12,9 +12,12 @@ use std::sync::Arc;
 use checkpoint::Library;
 use identity::{Authority, Identity};
 use link::{DataService, Switchboard, service::Relaying, tls};
-use proto::generated::{
-    DESCRIPTORS, cluster::cluster_server::ClusterServer, control::control_server::ControlServer,
-    control::joining_server::JoiningServer,
+use proto::{
+    control::{FROM_WORKER_BYTES_MAX, JOIN_BYTES_MAX},
+    generated::{
+        DESCRIPTORS, cluster::cluster_server::ClusterServer,
+        control::control_server::ControlServer, control::joining_server::JoiningServer,
+    },
 };
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::{net::TcpListener, sync::watch};
@@ -53,7 +56,10 @@ pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
     let managing = admin::Managing::new(tokens, handle.clone()).into_server();
     let control = session::Sessions::new(handle.clone(), about);
     let lending = blobs::Lending::new(library).into_server();
+    let state = ClusterServer::new(cluster::State::new(handle));
+    let state = state.max_decoding_message_size(TOOL_BYTES_MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
+    let health_service = health_service.max_decoding_message_size(TOOL_BYTES_MAX);
     health.set_serving::<ControlServer<session::Sessions>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -62,24 +68,25 @@ pub(crate) async fn serve(grpc: Grpc) -> Result<(), String> {
     };
     let refused = |error: tonic_reflection::server::Error| error.to_string();
     let reflected = reflection().build_v1().map_err(refused)?;
+    let reflected = reflected.max_decoding_message_size(TOOL_BYTES_MAX);
     // Python's library and older tools know this version only.
     let reflected_alpha = reflection().build_v1alpha().map_err(refused)?;
+    let reflected_alpha = reflected_alpha.max_decoding_message_size(TOOL_BYTES_MAX);
     let served = tls::server()
         .add_service(JoiningServer::new(joining).max_decoding_message_size(JOIN_BYTES_MAX))
         .add_service(data.into_server())
-        .add_service(ControlServer::new(control).max_decoding_message_size(CONTROL_BYTES_MAX))
+        .add_service(ControlServer::new(control).max_decoding_message_size(FROM_WORKER_BYTES_MAX))
         .add_service(managing)
         .add_service(InterceptedService::new(lending, members_only))
-        .add_service(ClusterServer::with_interceptor(cluster::State::new(handle), members_only))
+        .add_service(InterceptedService::new(state, members_only))
         .add_service(InterceptedService::new(health_service, members_only))
         .add_service(InterceptedService::new(reflected, members_only))
         .add_service(InterceptedService::new(reflected_alpha, members_only));
     served.serve_with_incoming(incoming).await.map_err(|error| error.to_string())
 }
 
-/// Bytes of a request to join, and of a control message, at most.
-const JOIN_BYTES_MAX: usize = 16 << 10;
-const CONTROL_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a request of a tool, at most.
+const TOOL_BYTES_MAX: usize = 16 << 10;
 
 /// Lets nobody in without a certificate of the cluster.
 fn members_only(request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {

@@ -26,6 +26,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may say nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+const NO_HELLO: &str = "a session begins with Hello";
+
 /// What a worker is told at first.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
@@ -51,13 +53,10 @@ impl Sessions {
 
     async fn serve(self, node: NodeId, mut said: Streaming<wire::FromWorker>, away: Away) {
         let first = timeout(HELLO_TIMEOUT, said.message()).await;
-        let hello = match first {
-            Ok(Ok(Some(wire::FromWorker {
-                kind: Some(wire::from_worker::Kind::Hello(hello)),
-                ..
-            }))) => hello,
-            Ok(_) | Err(_) => {
-                let message = "a session begins with Hello".to_owned();
+        let first = first.ok().and_then(|first| first.ok().flatten());
+        let hello = match first.ok_or_else(|| NO_HELLO.to_owned()).and_then(hello) {
+            Ok(hello) => hello,
+            Err(message) => {
                 return refuse(&away, wire::refusal::Reason::Malformed, message).await;
             }
         };
@@ -101,9 +100,14 @@ impl Sessions {
                         None => break,
                     },
                     message = timeout(SILENCE_MAX, said.message()) => match message {
-                        Ok(Ok(Some(message))) => {
-                            self.handle.tell(Event::Said(node, incarnation, message)).await;
-                        }
+                        Ok(Ok(Some(message))) => match control::from_worker(message) {
+                            Ok(message) => {
+                                self.handle.tell(Event::Said(node, incarnation, message)).await;
+                            }
+                            Err(malformed) => {
+                                tracing::warn!(%node, %malformed, "a message was dropped");
+                            }
+                        },
                         Ok(Ok(None) | Err(_)) | Err(_) => break,
                     },
                 }
@@ -111,6 +115,14 @@ impl Sessions {
         }
         drop(messages);
         self.handle.tell(Event::Lost(node, incarnation)).await;
+    }
+}
+
+/// The message that a session begins with.
+fn hello(first: wire::FromWorker) -> Result<wire::Hello, String> {
+    match control::from_worker(first).map_err(|malformed| malformed.to_string())?.kind {
+        Some(wire::from_worker::Kind::Hello(hello)) => Ok(hello),
+        Some(_) | None => Err(NO_HELLO.to_owned()),
     }
 }
 

@@ -158,20 +158,8 @@ impl Contents {
             let (tensors, files) = (self.tensors.len(), self.files.len());
             return Err(format!("{tensors} tensors and {files} files are absurd"));
         }
-        for TensorEntry { name, dtype, shape, bytes, .. } in &self.tensors {
-            check_bounds(name, shape.len())?;
-            let elements = shape.iter().try_fold(1_usize, |size, axis| size.checked_mul(*axis));
-            let expected = elements.and_then(|elements| elements.checked_mul(dtype.bytes()));
-            if expected.map(|bytes| bytes as u64) != Some(*bytes) {
-                return Err(format!("tensor `{name}` {shape:?} is said to have {bytes} bytes"));
-            }
-        }
-        for FileEntry { path, bytes, .. } in &self.files {
-            check_bounds(path, 0)?;
-            if TOKENIZER_BYTES_MAX as u64 <= *bytes {
-                return Err(format!("the file {path} of {bytes} bytes is absurd"));
-            }
-        }
+        self.tensors.iter().try_for_each(TensorEntry::check)?;
+        self.files.iter().try_for_each(FileEntry::check)?;
         let named = |entry: &TensorEntry| (entry.part, entry.name.clone());
         let tensors_rise = self.tensors.is_sorted_by(|a, b| named(a) < named(b));
         if !tensors_rise || !self.files.is_sorted_by(|a, b| a.path < b.path) {
@@ -234,6 +222,23 @@ fn is_tokenizer(path: &str) -> bool {
 }
 
 impl TensorEntry {
+    /// Checks an entry that came from elsewhere: its name and shape are bounded, and
+    /// its bytes are those of its shape.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { name, dtype, shape, bytes, .. } = self;
+        check_bounds(name, shape.len())?;
+        let elements = shape.iter().try_fold(1_usize, |size, axis| size.checked_mul(*axis));
+        let expected = elements.and_then(|elements| elements.checked_mul(dtype.bytes()));
+        if expected.map(|bytes| bytes as u64) != Some(*bytes) {
+            return Err(format!("tensor `{name}` {shape:?} is said to have {bytes} bytes"));
+        }
+        Ok(())
+    }
+
     /// Its content's digest and length.
     pub fn blob(&self) -> Blob {
         Blob { digest: self.digest, bytes: self.bytes }
@@ -241,6 +246,21 @@ impl TensorEntry {
 }
 
 impl FileEntry {
+    /// Checks an entry that came from elsewhere: its path is bounded, and its content
+    /// is a small file's.
+    ///
+    /// # Errors
+    ///
+    /// A sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { path, bytes, .. } = self;
+        check_bounds(path, 0)?;
+        if TOKENIZER_BYTES_MAX as u64 <= *bytes {
+            return Err(format!("the file {path} of {bytes} bytes is absurd"));
+        }
+        Ok(())
+    }
+
     /// Its content's digest and length.
     pub fn blob(&self) -> Blob {
         Blob { digest: self.digest, bytes: self.bytes }

@@ -10,6 +10,7 @@ proptest! {
     fn messages_come_back_as_they_were(
         message in messages(), number: u64, bytes in 0usize..3_000_000,
     ) {
+        let bytes = fitting(&message.kind, bytes);
         let payload = Bytes::from_iter((0..bytes).map(|place| place.to_le_bytes()[0]));
         let message = Message { payload, ..message };
 
@@ -48,6 +49,35 @@ fn payload_that_is_larger_than_allowed_is_refused_before_it_comes() {
     let refused = take(&mut Assembly::new(99), head).unwrap_err();
 
     assert_eq!(refused.to_string(), "malformed message: bytes is 100, which is not in 0..=99");
+}
+
+#[test]
+fn payload_that_is_not_of_the_size_that_its_message_says_is_refused() {
+    let pictures = Kind::Pictures { chunk: 0, count: 2, width: 5, height: 7, decode_seconds: 0.0 };
+    let largest = Kind::Pictures {
+        chunk: 0,
+        count: PICTURES_MAX,
+        width: SIDE_MAX,
+        height: SIDE_MAX,
+        decode_seconds: 0.0,
+    };
+    let decode = Kind::Decode { chunk: 0, rows: 3, columns: 5 };
+    for (kind, bytes, is_right) in [
+        (pictures.clone(), 210, true),
+        (pictures, 209, false),
+        (largest, 210, false),
+        (decode.clone(), 120, true),
+        (decode.clone(), 90, false),
+        (decode, 0, false),
+    ] {
+        let payload = Bytes::from(vec![0; bytes]);
+        let message = Message { kind: kind.clone(), payload, ..durable(Bytes::new()) };
+        let head = message.frames(0).next().unwrap();
+
+        let taken = take(&mut Assembly::new(1 << 10), head);
+
+        assert_eq!(taken.is_ok(), is_right, "{kind:?} of {bytes} bytes: {taken:?}");
+    }
 }
 
 #[test]
@@ -120,4 +150,14 @@ fn kinds() -> impl Strategy<Value = Kind> {
         ),
         Just(Kind::Probe),
     ]
+}
+
+/// About so many bytes, as the message would have them.
+fn fitting(kind: &Kind, bytes: usize) -> usize {
+    if let Kind::Pictures { count, width, height, .. } = *kind {
+        return (count * width * height * 3) as usize;
+    }
+    let Kind::Decode { rows, columns, .. } = *kind else { return bytes };
+    let pixels = (rows * columns * 4) as usize;
+    bytes.next_multiple_of(pixels).max(pixels)
 }
