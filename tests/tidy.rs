@@ -13,8 +13,8 @@ use checkpoint::{Checkpoint, Ema, Source, manifest};
 const FILE_LINES_MAX: usize = 500;
 
 /// Folders of the repository with sources and documents.
-const FOLDERS: [&str; 9] =
-    ["bench", "cli", "coordinator", "crates", "docs", "models", "proto", "tests", "worker"];
+const FOLDERS: [&str; 10] =
+    ["bench", "cli", "coordinator", "crates", "docs", "fuzz", "models", "proto", "tests", "worker"];
 
 /// Ends of names by which a word in a document is taken for a file of ours.
 const SOURCE_EXTENSIONS: [&str; 6] = ["cu", "md", "py", "rs", "sh", "toml"];

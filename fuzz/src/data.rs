@@ -1,0 +1,206 @@
+//! What nodes send each other about jobs: frames, and the hop that they travel.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use bytes::Bytes;
+use identity::Subject;
+use link::{
+    Me, Switchboard, Way,
+    hop::FRAME_BYTES_MAX,
+    switchboard::{NOTICES_MAX, Tls},
+    transport::{Broken, Link, SendFrames},
+};
+use proto::{
+    VERSIONS,
+    data::{Assembly, End, Frame, Hello, Kind, Message, frame},
+    generated::data::Taken,
+};
+use tokio::sync::mpsc;
+use tonic::{Streaming, codec::Codec};
+use types::{Branch, Class, Incarnation, ModelDigest, NodeId, Pass, PassKind};
+
+use crate::{
+    Target,
+    control::fence,
+    frames::{framed, messages},
+};
+
+/// Frames, put together to messages.
+pub(crate) const FRAMES: Target = Target {
+    name: "frames",
+    decode: frames,
+    seeds: || {
+        let hello = frame(frame::Kind::Hello(hello().into()));
+        let each = sent().into_iter().map(|message| framed(message.frames(0)));
+        each.chain([framed([hello]), framed(taken(3))]).collect()
+    },
+    input_bytes_max: 64 << 10,
+    held_bytes: PAYLOAD_BYTES_MAX + (64 << 10),
+    held_per_byte: 64,
+    cases: 6000,
+};
+
+/// Frames on a connection to a node: through gRPC's own reader into a hop, as far as
+/// what the node takes from it.
+pub(crate) const HOP: Target = Target {
+    name: "hop",
+    decode: hop,
+    seeds: || {
+        let numbered = (0..).zip(sent()).flat_map(|(number, message)| message.frames(number));
+        vec![framed(taken(0).into_iter().chain(numbered)), framed(taken(0))]
+    },
+    input_bytes_max: 64 << 10,
+    held_bytes: PAYLOAD_BYTES_MAX + (512 << 10),
+    held_per_byte: 64,
+    cases: 1500,
+};
+
+/// Bytes of a payload that the node allows.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Both ends of the hop.
+const PEER: NodeId = NodeId(1);
+const OWN: NodeId = NodeId(2);
+/// How long the node is given, while time stands still but where all tasks wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn frames(bytes: &[u8]) -> Result<(), String> {
+    let mut assembly = Assembly::new(PAYLOAD_BYTES_MAX);
+    for frame in messages::<Frame>(bytes, FRAME_BYTES_MAX) {
+        let complete = match frame?.kind.ok_or("a frame of no kind")? {
+            frame::Kind::Hello(hello) => {
+                Hello::try_from(hello).map_err(|error| error.to_string())?;
+                None
+            }
+            frame::Kind::Head(head) => assembly.head(head).map_err(|error| error.to_string())?,
+            frame::Kind::Part(part) => assembly.part(&part).map_err(|error| error.to_string())?,
+            frame::Kind::Refusal(_) | frame::Kind::Taken(_) => None,
+        };
+        if let Some((number, message)) = complete {
+            assert!(message.payload.len() <= PAYLOAD_BYTES_MAX);
+            // What was taken can be sent on, and is the same then.
+            let mut again = Assembly::new(PAYLOAD_BYTES_MAX);
+            let last = message.frames(number).map(|frame| take(&mut again, frame)).last();
+            assert_eq!(last.flatten(), Some((number, message)));
+        }
+    }
+    Ok(())
+}
+
+fn take(assembly: &mut Assembly, frame: Frame) -> Option<(u64, Message)> {
+    match frame.kind {
+        Some(frame::Kind::Head(head)) => assembly.head(head).ok().flatten(),
+        Some(frame::Kind::Part(part)) => assembly.part(&part).ok().flatten(),
+        Some(frame::Kind::Hello(_) | frame::Kind::Refusal(_) | frame::Kind::Taken(_)) | None => {
+            None
+        }
+    }
+}
+
+fn hop(bytes: &[u8]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(carried(bytes.to_vec()))
+}
+
+/// Whether the peer is told that all is well with what it said.
+async fn carried(bytes: Vec<u8>) -> Result<(), String> {
+    let (arrivals_sender, mut arrivals) = mpsc::channel(4);
+    let (notices_sender, mut notices) = mpsc::channel(NOTICES_MAX);
+    let switchboard = Switchboard::new(me(), arrivals_sender, notices_sender);
+    switchboard.connect(PEER, Way::Accept);
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let decoder = tonic_prost::ProstCodec::<Frame, Frame>::default().decoder();
+    let body = Body::from(bytes);
+    let hither = Streaming::new_request(decoder, body, None, Some(FRAME_BYTES_MAX));
+    let link = Link { away: Box::new(Answers(answers)), hither: Box::new(hither) };
+
+    let accepted = switchboard.accept(&Subject::Node(PEER), hello(), link).await;
+    accepted.map_err(|refused| refused.to_string())?;
+    // Its task ends with the input; both channels are read meanwhile.
+    let told = async {
+        while let Some(frame) = answered.recv().await {
+            if let Some(frame::Kind::Refusal(refusal)) = frame.kind {
+                return Err(refusal.message);
+            }
+        }
+        Ok(())
+    };
+    let taken = async {
+        loop {
+            tokio::select! {
+                Some(arrival) = arrivals.recv() => assert_eq!(arrival.from, PEER),
+                Some(_) = notices.recv() => {}
+            }
+        }
+    };
+    tokio::select! {
+        told = tokio::time::timeout(PATIENCE, told) => {
+            told.map_err(|_| "the hop did not end".to_owned())?
+        }
+        () = taken => Ok(()),
+    }
+}
+
+/// What the node says to the peer.
+struct Answers(mpsc::UnboundedSender<Frame>);
+
+#[async_trait]
+impl SendFrames for Answers {
+    async fn send(&mut self, frame: Frame) -> Result<(), Broken> {
+        self.0.send(frame).map_err(|error| Broken(error.to_string()))
+    }
+}
+
+fn me() -> Me {
+    Me {
+        end: End { node: OWN, incarnation: Incarnation(1) },
+        model: ModelDigest([5; 32]),
+        class: Some(Class::CpuF32),
+        tls: Tls(Arc::new(|_| unreachable!("this node dials nobody"))),
+        payload_bytes_max: PAYLOAD_BYTES_MAX,
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        versions: VERSIONS,
+        from: End { node: PEER, incarnation: Incarnation(1) },
+        to: OWN,
+        model: ModelDigest([5; 32]),
+        class: Class::CpuF32.name().to_owned(),
+        taken: 0,
+    }
+}
+
+fn taken(count: u64) -> [Frame; 1] {
+    [frame(frame::Kind::Taken(Taken { count }))]
+}
+
+/// One of each kind of message.
+pub(crate) fn sent() -> Vec<Message> {
+    let branch = Branch::Conditional;
+    let (chunk, step) = (0, 2);
+    let frame_times = vec![999.0, 500.0, 0.5];
+    let kind = PassKind::Denoise;
+    let pass = Pass { chunk, step, branch, kind, frame_times, tokens: 0..12 };
+    let kinds = [
+        (Kind::Hidden { pass }, 96),
+        (Kind::Velocity { chunk, step, branch }, 32),
+        (Kind::Clean { chunk }, 32),
+        (Kind::Durable { chunk }, 0),
+        (Kind::Context { prompt: 0, branch: Branch::Unconditional }, 16),
+        (Kind::Decode { chunk, rows: 4, columns: 4 }, 64),
+        (Kind::Pictures { chunk, count: 2, width: 4, height: 2, decode_seconds: 0.5 }, 48),
+        (Kind::Probe, 100),
+    ];
+    let message = |(kind, bytes)| {
+        let payload = Bytes::from(vec![0x3f; bytes]);
+        Message { fence: fence(), kind, payload }
+    };
+    kinds.into_iter().map(message).collect()
+}
