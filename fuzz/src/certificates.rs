@@ -5,11 +5,13 @@ use identity::{Fingerprint, Identity, JoinToken, Subject, TokenRecord, Validity}
 use crate::{
     Target,
     control::{NOW_UNIX, authority},
+    mutate::Shape,
 };
 
 /// A join token, as a worker is told it and shows it; and the record of one.
 pub(crate) const TOKEN: Target = Target {
     name: "token",
+    shape: Shape::Bytes,
     decode: token,
     seeds: || {
         let token = JoinToken::create(authority().0.fingerprint()).expect("random numbers");
@@ -19,14 +21,15 @@ pub(crate) const TOKEN: Target = Target {
         vec![token.to_string().into_bytes(), record, fingerprint]
     },
     input_bytes_max: 16 << 10,
-    held_bytes: 16 << 10,
-    held_per_byte: 16,
-    cases: 6000,
+    held_bytes: 8 << 10,
+    held_per_byte: 8,
+    cases: 10_000,
 };
 
 /// A certificate: whom it names, and whether it makes an identity.
 pub(crate) const CERTIFICATE: Target = Target {
     name: "certificate",
+    shape: Shape::Bytes,
     decode: certificate,
     seeds: || {
         let (authority, key) = authority();
@@ -39,9 +42,9 @@ pub(crate) const CERTIFICATE: Target = Target {
         vec![sign(&Subject::Node(key.node_id())), sign(&Subject::Coordinator), sign(&client)]
     },
     input_bytes_max: 16 << 10,
-    held_bytes: 256 << 10,
-    held_per_byte: 64,
-    cases: 4000,
+    held_bytes: 32 << 10,
+    held_per_byte: 16,
+    cases: 12_000,
 };
 
 fn token(bytes: &[u8]) -> Result<(), String> {

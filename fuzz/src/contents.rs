@@ -18,25 +18,28 @@ use worker::listing::{ENTRY_BYTES_MAX, Listing};
 use crate::{
     Target,
     frames::{decoded, framed, messages},
+    mutate::Shape,
 };
 
 /// A request for a blob, or for a model's list.
 pub(crate) const BLOB_REQUEST: Target = Target {
     name: "blob_request",
+    shape: Shape::Message,
     decode: blob_request,
     seeds: || {
         let files = &scenery().library.contents().files;
         files.iter().map(|file| request(file.blob()).encode_to_vec()).take(2).collect()
     },
     input_bytes_max: 1 << 10,
-    held_bytes: 4 << 20,
+    held_bytes: 1 << 20,
     held_per_byte: 8,
-    cases: 2000,
+    cases: 6_000,
 };
 
 /// A model's list, as far as a model that is opened by it.
 pub(crate) const LIST: Target = Target {
     name: "list",
+    shape: Shape::Frames,
     decode: list,
     seeds: || {
         let contents = scenery().library.contents();
@@ -44,23 +47,24 @@ pub(crate) const LIST: Target = Target {
         vec![framed(tensors.chain(contents.files.iter().map(file)))]
     },
     input_bytes_max: 128 << 10,
-    held_bytes: 8 << 20,
-    held_per_byte: 64,
-    cases: 60,
+    held_bytes: 1 << 20,
+    held_per_byte: 32,
+    cases: 300,
 };
 
 /// A configuration file of a model, whose first byte says which one.
 pub(crate) const CONFIGURATION: Target = Target {
     name: "configuration",
+    shape: Shape::Bytes,
     decode: configuration,
     seeds: || {
         let numbered = (0u8..).zip(scenery().configurations.values());
         numbered.map(|(number, text)| [&[number], &text[..]].concat()).collect()
     },
     input_bytes_max: 16 << 10,
-    held_bytes: 4 << 20,
-    held_per_byte: 128,
-    cases: 3000,
+    held_bytes: 256 << 10,
+    held_per_byte: 32,
+    cases: 6_000,
 };
 
 /// The embedded model, its configuration files, and these as blobs in a folder.

@@ -17,50 +17,55 @@ use types::{Epoch, Fence, JobId, NodeId, Sampler, SizedChunk, StepList, TokenGri
 use crate::{
     Target,
     frames::{decoded, framed, messages},
+    mutate::Shape,
 };
 
 /// A request to join: versions, name, token, public key; signed.
 pub(crate) const JOIN_REQUEST: Target = Target {
     name: "join_request",
+    shape: Shape::Message,
     decode: join_request,
     seeds: || vec![request().encode_to_vec()],
     input_bytes_max: JOIN_BYTES_MAX,
-    held_bytes: 64 << 10,
+    held_bytes: 16 << 10,
     held_per_byte: 8,
-    cases: 2000,
+    cases: 8_000,
 };
 
 /// What a machine gets that joins: an identity of it.
 pub(crate) const JOIN_REPLY: Target = Target {
     name: "join_reply",
+    shape: Shape::Message,
     decode: join_reply,
     seeds: || vec![reply().encode_to_vec()],
     input_bytes_max: JOIN_BYTES_MAX,
-    held_bytes: 256 << 10,
-    held_per_byte: 32,
-    cases: 1000,
+    held_bytes: 32 << 10,
+    held_per_byte: 8,
+    cases: 4_000,
 };
 
 /// A worker's messages, each for itself.
 pub(crate) const FROM_WORKER: Target = Target {
     name: "from_worker",
+    shape: Shape::Frames,
     decode: from_worker,
     seeds: || said().into_iter().map(|message| framed([message])).collect(),
     input_bytes_max: FROM_WORKER_BYTES_MAX,
-    held_bytes: 64 << 10,
-    held_per_byte: 64,
-    cases: 6000,
+    held_bytes: 16 << 10,
+    held_per_byte: 96,
+    cases: 20_000,
 };
 
 /// The coordinator's messages, each for itself.
 pub(crate) const TO_WORKER: Target = Target {
     name: "to_worker",
+    shape: Shape::Frames,
     decode: to_worker,
     seeds: || asked().into_iter().map(|message| framed([message])).collect(),
     input_bytes_max: TO_WORKER_BYTES_MAX,
-    held_bytes: 64 << 10,
-    held_per_byte: 64,
-    cases: 6000,
+    held_bytes: 16 << 10,
+    held_per_byte: 96,
+    cases: 20_000,
 };
 
 /// When all of it happens, in Unix seconds.

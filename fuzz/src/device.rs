@@ -26,15 +26,17 @@ use crate::{
     Target,
     control::fence,
     frames::{framed, messages},
+    mutate::Shape,
 };
 
 /// Messages for a device.
 pub(crate) const DEVICE: Target = Target {
     name: "device",
+    shape: Shape::Frames,
     decode: on_device,
     seeds: || sent().into_iter().map(|message| framed(message.frames(0))).collect(),
     input_bytes_max: 64 << 10,
-    held_bytes: 256 << 20,
+    held_bytes: 64 << 20,
     held_per_byte: 256,
     cases: 60,
 };

@@ -11,9 +11,13 @@ const PREFIX_BYTES: usize = 5;
 
 /// Frames messages.
 pub fn framed<M: Message>(messages: impl IntoIterator<Item = M>) -> Vec<u8> {
+    join(messages.into_iter().map(|message| message.encode_to_vec()))
+}
+
+/// Frames the bytes of messages.
+pub(crate) fn join(messages: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in messages {
-        let message = message.encode_to_vec();
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         bytes.push(0);
         bytes.extend(length.to_be_bytes());
@@ -46,6 +50,17 @@ pub fn messages<M: Message + Default>(
 /// A sentence, if the bytes are none.
 pub fn decoded<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
     M::decode(bytes).map_err(|error| error.to_string())
+}
+
+/// The bytes of all messages, if all are framed.
+pub(crate) fn split_all(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (message, rest) = split(bytes, usize::MAX);
+        all.push(message.ok()?.to_vec());
+        bytes = rest;
+    }
+    Some(all)
 }
 
 fn split(bytes: &[u8], message_bytes_max: usize) -> (Result<&[u8], String>, &[u8]) {

@@ -23,11 +23,12 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::Target;
+use crate::{Target, mutate::Shape};
 
 /// A JSON body that asks for a video.
 pub(crate) const JSON: Target = Target {
     name: "json",
+    shape: Shape::Bytes,
     decode: |bytes| ask("application/json", bytes),
     seeds: || {
         let whole = br#"{"prompt": "a \u00e4 ball", "model": "house/mini", "seconds": "12.5",
@@ -36,14 +37,15 @@ pub(crate) const JSON: Target = Target {
         vec![whole.to_vec(), br#"{"prompt":"a","lora":null}"#.to_vec()]
     },
     input_bytes_max: 1 << 20,
-    held_bytes: 512 << 10,
+    held_bytes: 128 << 10,
     held_per_byte: 24,
-    cases: 4000,
+    cases: 12_000,
 };
 
 /// A form that asks for a video, whose parts are divided by `b`.
 pub(crate) const FORM: Target = Target {
     name: "form",
+    shape: Shape::Bytes,
     decode: |bytes| ask("multipart/form-data; boundary=b", bytes),
     seeds: || {
         let part = |name: &str, value: &str| {
@@ -55,14 +57,15 @@ pub(crate) const FORM: Target = Target {
         [whole.concat(), scheduled.concat()].map(|form| format!("{form}--b--\r\n").into()).into()
     },
     input_bytes_max: 1 << 20,
-    held_bytes: 512 << 10,
+    held_bytes: 128 << 10,
     held_per_byte: 24,
-    cases: 4000,
+    cases: 12_000,
 };
 
 /// A request's target: path, query, cursors.
 pub(crate) const QUERY: Target = Target {
     name: "query",
+    shape: Shape::Bytes,
     decode: |bytes| {
         let uri: Uri = bytes.try_into().map_err(|error| format!("no target: {error}"))?;
         answered(Request::get(uri).body(Body::empty()).map_err(|error| error.to_string())?)
@@ -80,14 +83,15 @@ pub(crate) const QUERY: Target = Target {
     },
     // A larger target is refused by the server.
     input_bytes_max: 64 << 10,
-    held_bytes: 512 << 10,
-    held_per_byte: 96,
-    cases: 4000,
+    held_bytes: 128 << 10,
+    held_per_byte: 16,
+    cases: 8_000,
 };
 
 /// A header, by the first byte: which part of a file, where a client was, its key.
 pub(crate) const HEADERS: Target = Target {
     name: "headers",
+    shape: Shape::Bytes,
     decode: headers,
     seeds: || {
         let etag = format!("\"{ID}-{FILE_BYTES}\"");
@@ -106,9 +110,9 @@ pub(crate) const HEADERS: Target = Target {
         values.map(seed).into()
     },
     input_bytes_max: 16 << 10,
-    held_bytes: 512 << 10,
-    held_per_byte: 32,
-    cases: 4000,
+    held_bytes: 128 << 10,
+    held_per_byte: 8,
+    cases: 4_000,
 };
 
 /// The one video, and the length of its file.

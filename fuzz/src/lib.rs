@@ -31,11 +31,15 @@ mod http;
 mod log;
 mod members;
 
+use mutate::Shape;
+
 /// A decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Its name, and its folder's in the corpus.
     pub name: &'static str,
+    /// What its input is.
+    pub shape: Shape,
     /// Reads bytes of a peer. A sentence says why they are refused.
     pub decode: fn(&[u8]) -> Result<(), String>,
     /// Valid input.

@@ -9,17 +9,18 @@ use chunk_log::{ChunkLog, Header, Limits, format::X0_BYTES_MAX};
 use tempfile::TempDir;
 use types::{Dtype, Epoch, Fence, JobId};
 
-use crate::{Target, control::fence};
+use crate::{Target, control::fence, mutate::Shape};
 
 /// A job's file.
 pub(crate) const LOG: Target = Target {
     name: "log",
+    shape: Shape::Bytes,
     decode: log,
     seeds: || vec![file(0), file(3)],
     input_bytes_max: 8 << 10,
-    held_bytes: 1 << 20,
-    held_per_byte: 16,
-    cases: 400,
+    held_bytes: 64 << 10,
+    held_per_byte: 8,
+    cases: 600,
 };
 
 /// Bytes of a chunk in the corpus.

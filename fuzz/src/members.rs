@@ -19,17 +19,19 @@ use crate::{
     Target,
     control::said,
     frames::{framed, messages},
+    mutate::Shape,
 };
 
 /// Workers' messages, one after the other.
 pub(crate) const MEMBERS: Target = Target {
     name: "members",
+    shape: Shape::Frames,
     decode: members,
     seeds: || vec![framed(session(1)), framed([session(1), session(2), session(3)].concat())],
     input_bytes_max: 32 << 10,
-    held_bytes: 4 << 20,
-    held_per_byte: 256,
-    cases: 1500,
+    held_bytes: 256 << 10,
+    held_per_byte: 96,
+    cases: 6_000,
 };
 
 /// Messages of a case, at most: each may have the cluster plan.

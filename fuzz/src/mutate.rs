@@ -3,6 +3,16 @@
 //! A case takes a message of the corpus and changes it a few times: bits, bytes,
 //! numbers set to their extremes, parts cut out, repeated, or put in from another
 //! message. Half of the places lie near the beginning, where lengths and heads are.
+//!
+//! A protobuf message that is changed so is mostly no message any more. So half of
+//! the changes are made inside of it, and leave it whole: fields are set, left out,
+//! renamed, or repeated by the thousand.
+
+mod tree;
+
+use tree::{Length, Tree};
+
+use crate::frames;
 
 /// Numbers that lengths and counts are set to.
 const EXTREMES: [u64; 8] =
@@ -13,6 +23,17 @@ const HEAD_BYTES: usize = 256;
 const CHANGES_MAX: usize = 6;
 /// How often a part is repeated, at most.
 const REPEATS_MAX: usize = 64;
+
+/// What input is, which says how it can be changed and stay whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Bytes.
+    Bytes,
+    /// A protobuf message.
+    Message,
+    /// Protobuf messages, framed.
+    Frames,
+}
 
 /// Draws cases.
 #[derive(Clone, Debug)]
@@ -26,21 +47,57 @@ impl Mutator {
         Self { state: seed.wrapping_mul(2).wrapping_add(1) }
     }
 
-    /// A damaged message of at most so many bytes.
-    pub fn case(&mut self, corpus: &[Vec<u8>], bytes_max: usize) -> Vec<u8> {
+    /// A damaged input of at most so many bytes.
+    pub fn case(&mut self, shape: Shape, corpus: &[Vec<u8>], bytes_max: usize) -> Vec<u8> {
         let mut bytes = corpus[self.below(corpus.len())].clone();
-        for _ in 0..=self.below(CHANGES_MAX) {
-            self.change(&mut bytes, corpus);
+        // Few changes mostly: what is damaged in many places is refused at the first.
+        for _ in 0..=self.below(CHANGES_MAX).min(self.below(CHANGES_MAX)) {
+            let whole = if self.below(2) == 0 { self.inside(shape, &bytes) } else { None };
+            match whole {
+                Some(whole) => bytes = whole,
+                None => self.change(&mut bytes, corpus, Length::Free),
+            }
             bytes.truncate(bytes_max);
         }
         bytes
     }
 
-    fn change(&mut self, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+    /// The input with another message in it, if it is of whole ones.
+    pub fn inside(&mut self, shape: Shape, bytes: &[u8]) -> Option<Vec<u8>> {
+        match shape {
+            Shape::Bytes => None,
+            Shape::Message => {
+                let mut tree = Tree::read(bytes)?;
+                tree.change(self);
+                Some(tree.write())
+            }
+            Shape::Frames => {
+                let mut all = frames::split_all(bytes)?;
+                let place = self.below(all.len());
+                let mut tree = Tree::read(all.get(place)?)?;
+                match self.below(4) {
+                    0 => {
+                        let from = self.below(all.len());
+                        all.insert(place, all[from].clone());
+                    }
+                    1 if 1 < all.len() => drop(all.remove(place)),
+                    _ => {
+                        tree.change(self);
+                        all[place] = tree.write();
+                    }
+                }
+                Some(frames::join(all))
+            }
+        }
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, corpus: &[Vec<u8>], length: Length) {
         let place = self.place(bytes.len());
-        match self.below(9) {
-            0 if place < bytes.len() => bytes[place] ^= 1 << self.below(8),
-            1 if place < bytes.len() => bytes[place] = self.byte(),
+        let ways = if length == Length::Kept { 3 } else { 9 };
+        match self.below(ways) {
+            0 | 1 if place == bytes.len() => {}
+            0 => bytes[place] ^= 1 << self.below(8),
+            1 => bytes[place] = self.byte(),
             2 => self.set_number(bytes, place),
             3 => bytes.truncate(place),
             4 => drop(bytes.drain(place..self.end(bytes.len(), place))),
@@ -98,9 +155,9 @@ impl Mutator {
         byte
     }
 
-    /// A number from 0 to below `end`, which is not 0.
+    /// A number from 0 to below `end`; 0 if that is 0.
     fn below(&mut self, end: usize) -> usize {
-        let end = end as u64;
+        let end = (end as u64).max(1);
         usize::try_from(self.next() % end).unwrap_or(0)
     }
 
@@ -136,13 +193,13 @@ mod tests {
         let corpus = vec![vec![7; 300], b"abc".to_vec(), Vec::new()];
         let cases = |seed| {
             let mut mutator = Mutator::new(seed);
-            (0..500).map(|_| mutator.case(&corpus, 400)).collect::<Vec<_>>()
+            (0..500).map(|_| mutator.case(Shape::Bytes, &corpus, 400)).collect::<Vec<_>>()
         };
 
         assert_eq!(cases(1), cases(1));
         assert_ne!(cases(1), cases(2));
         let damaged = cases(1).into_iter().filter(|case| !corpus.contains(case));
-        assert!(400 < damaged.inspect(|case| assert!(case.len() <= 400)).count());
+        assert!(250 < damaged.inspect(|case| assert!(case.len() <= 400)).count());
     }
 
     #[test]

@@ -125,6 +125,8 @@ impl Seen {
 mod tests {
     use std::cell::RefCell;
 
+    use fuzz::mutate::{Mutator, Shape};
+
     use super::*;
     use crate::{
         interrupt::Interrupt,
@@ -231,6 +233,27 @@ mod tests {
         let ended = follow(&making(&server, &interrupt, &|_| ()));
 
         assert!(matches!(ended, Err(Failure::Interrupted(_))), "{ended:?}");
+    }
+
+    #[test]
+    fn no_damaged_event_makes_the_reader_panic() {
+        let failed = r#"{"type":"failed","error":{"code":"failed","message":"no room"}}"#;
+        let done = r#"{"type":"done","pictures":27}"#;
+        let [chunk, planned] = [chunk(7), planned(2)];
+        let seeds = [QUEUED, STARTED, &chunk, &planned, failed, done]
+            .map(|event| format!("data: {event}\n\n").into_bytes());
+        let (mut mutator, mut seen, mut read) = (Mutator::new(1), Seen::default(), 0);
+        for _ in 0..5000 {
+            let answer = mutator.case(Shape::Bytes, &seeds, 1 << 16);
+            let mut lines = &answer[..];
+            while let Ok(Some(line)) = line(&mut lines) {
+                let Some(event) = event(&line) else { continue };
+                read += 1;
+                seen.is_new(&event);
+                drop(ending(&event));
+            }
+        }
+        assert!(500 < read, "{read} events are read");
     }
 
     #[test]

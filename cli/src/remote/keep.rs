@@ -138,6 +138,8 @@ fn unwritten(path: &Path, error: &io::Error) -> Failure {
 mod tests {
     use std::fs;
 
+    use fuzz::mutate::{Mutator, Shape};
+
     use super::*;
 
     fn header(name: &str, bytes: u64) -> tar::Header {
@@ -188,6 +190,23 @@ mod tests {
             assert!(line.contains(expected) && line.contains("in the place of 000002.png"));
             assert_eq!(names, ["000001.png"]);
         }
+    }
+
+    #[test]
+    fn no_damaged_archive_writes_another_file_than_the_next_picture() {
+        let seeds = [archive(&[("000001.png", "a"), ("000002.png", "b")])];
+        let (mut mutator, mut whole) = (Mutator::new(1), 0);
+        for _ in 0..300 {
+            let archive = mutator.case(Shape::Bytes, &seeds, 1 << 16);
+
+            let (ended, names) = kept(&archive, 2);
+
+            whole += u32::from(ended.is_ok());
+            for (number, name) in (1..).zip(&names) {
+                assert_eq!(*name, format!("{number:06}.png"));
+            }
+        }
+        assert!(whole < 300, "no damage is noticed");
     }
 
     #[test]
