@@ -259,7 +259,7 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
     kinds.into_iter().map(message).collect()
 }
 
-fn hello() -> wire::Hello {
+pub(crate) fn hello() -> wire::Hello {
     wire::Hello {
         versions: Some(versions()),
         node: control::node_bytes(NodeId(1)),

@@ -13,11 +13,11 @@ use proto::{
     Malformed,
     control::{self, FROM_WORKER_BYTES_MAX, wire, wire::from_worker::Kind as Said},
 };
-use types::{Fence, Incarnation, JobId, NodeId};
+use types::{Fence, Incarnation, NodeId};
 
 use crate::{
     Target,
-    control::said,
+    control::{fence, hello, said},
     frames::{framed, messages},
     mutate::Shape,
 };
@@ -27,7 +27,7 @@ pub(crate) const MEMBERS: Target = Target {
     name: "members",
     shape: Shape::Frames,
     decode: members,
-    seeds: || vec![framed(session(1)), framed([session(1), session(2), session(3)].concat())],
+    seeds: || vec![framed(running()), framed([session(1), session(2), session(3)].concat())],
     input_bytes_max: 32 << 10,
     held_bytes: 256 << 10,
     held_per_byte: 96,
@@ -38,22 +38,10 @@ pub(crate) const MEMBERS: Target = Target {
 const MESSAGES_MAX: usize = 64;
 
 fn members(bytes: &[u8]) -> Result<(), String> {
-    let mut world = World { cluster: Cluster::new(policy()), now: Duration::ZERO };
-    let spec = JobSpec { work: work(), chunks: 3, priority: 0, user: 7 };
-    let created = world.cluster.handle_created(world.now, JobId(0x0102), spec);
-    created.map_err(|error| error.to_string())?;
+    let mut world = World::new();
     let mut refused = Ok(());
     for message in messages::<wire::FromWorker>(bytes, FROM_WORKER_BYTES_MAX).take(MESSAGES_MAX) {
-        let heard = message.and_then(|message| {
-            let node = NodeId(u128::from(message.incarnation % 3));
-            let message = control::from_worker(message).map_err(|error| error.to_string())?;
-            let Some(kind) = message.kind else { return Ok(()) };
-            world.hear(node, kind).map_err(|error| error.to_string())
-        });
-        refused = refused.and(heard);
-        world.now += Duration::from_secs(1);
-        world.cluster.handle_timeout(world.now);
-        world.obey();
+        refused = refused.and(message.and_then(|message| world.take(message)));
     }
     refused
 }
@@ -64,6 +52,24 @@ struct World {
 }
 
 impl World {
+    /// A job waits for workers.
+    fn new() -> Self {
+        let mut cluster = Cluster::new(policy());
+        let spec = JobSpec { work: work(), chunks: 3, priority: 0, user: 7 };
+        cluster.handle_created(Duration::ZERO, fence().job, spec).expect("nothing waits");
+        Self { cluster, now: Duration::ZERO }
+    }
+
+    fn take(&mut self, message: wire::FromWorker) -> Result<(), String> {
+        let node = NodeId(u128::from(message.incarnation % 3));
+        let message = control::from_worker(message).map_err(|error| error.to_string())?;
+        let heard = message.kind.map_or(Ok(()), |kind| self.hear(node, kind));
+        self.now += Duration::from_secs(1);
+        self.cluster.handle_timeout(self.now);
+        self.obey();
+        heard.map_err(|error| error.to_string())
+    }
+
     fn hear(&mut self, node: NodeId, said: Said) -> Result<(), Malformed> {
         let Self { cluster, now } = self;
         let now = *now;
@@ -124,6 +130,25 @@ impl World {
     }
 }
 
+/// What one worker says until a job runs on it.
+fn running() -> Vec<wire::FromWorker> {
+    let fence = Some(fence().into());
+    let speed = wire::Profiled {
+        layer_seconds: 0.5,
+        decode_seconds: Some(0.3),
+        text_seconds: Some(0.2),
+        ..wire::Profiled::default()
+    };
+    let kinds = [
+        Said::Hello(wire::Hello { limits: None, held: Vec::new(), ..hello() }),
+        Said::Profiled(speed),
+        Said::LinkFailed(wire::LinkFailed { peer: vec![2; 16], problem: String::new() }),
+        Said::StageReady(wire::StageReady { assignment: 1, load_seconds: 2.0 }),
+        Said::Opened(wire::Opened { fence, problem: None }),
+    ];
+    kinds.map(|kind| wire::FromWorker { incarnation: 1, kind: Some(kind) }).into()
+}
+
 /// All that a worker says in a session, what ends it last.
 fn session(life: u64) -> Vec<wire::FromWorker> {
     let mut said = said();
@@ -168,5 +193,21 @@ fn work() -> Work {
             decoder_bytes: 1 << 20,
             decoder_job_bytes: 1 << 20,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plan::cluster::Stages;
+
+    use super::*;
+
+    #[test]
+    fn job_runs_by_what_the_corpus_says() {
+        let mut world = World::new();
+
+        running().into_iter().for_each(|message| world.take(message).unwrap());
+
+        assert_eq!(world.cluster.job(fence().job).unwrap().stages, Stages::Running);
     }
 }
