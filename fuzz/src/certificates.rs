@@ -1,6 +1,6 @@
 //! Join tokens, certificates, and the records of tokens.
 
-use identity::{Fingerprint, Identity, JoinToken, Subject, TokenRecord, Validity};
+use identity::{Fingerprint, Identity, JoinToken, Subject, Terms, TokenRecord, Validity};
 
 use crate::{
     Target,
@@ -15,7 +15,8 @@ pub(crate) const TOKEN: Target = Target {
     decode: token,
     seeds: || {
         let token = JoinToken::create(authority().0.fingerprint()).expect("random numbers");
-        let record = TokenRecord::new(&token, Some(3), Some(NOW_UNIX));
+        let terms = Terms { created_unix: NOW_UNIX, uses: Some(3), expires_unix: Some(NOW_UNIX) };
+        let record = TokenRecord::new(&token, terms);
         let record = serde_json::to_vec(&record).expect("a record has a text");
         let fingerprint = token.fingerprint.to_string().into_bytes();
         vec![token.to_string().into_bytes(), record, fingerprint]

@@ -121,7 +121,7 @@ fn read_said(said: Said) -> Result<(), proto::Malformed> {
             control::boot(&hello.boot)?;
             control::offer(&hello)?;
             control::addresses(hello.addresses)?;
-            hello.held.into_iter().try_for_each(|held| control::fence(held.fence).map(drop))
+            hello.held.into_iter().try_for_each(|held| control::fence(Some(held)).map(drop))
         }
         Said::Heartbeat(beat) => {
             beat.progress.into_iter().try_for_each(|job| control::fence(job.fence).map(drop))
@@ -227,12 +227,11 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
     let kinds = vec![
         Said::Hello(hello()),
         Said::Heartbeat(wire::Heartbeat {
-            progress: vec![wire::Progress { fence: fence.clone(), chunk: 3, runs: 40 }],
+            progress: vec![wire::Progress { fence: fence.clone(), chunk: 3 }],
             memory_used_bytes: 1 << 30,
             counters: Some(counters),
         }),
         Said::Profiled(wire::Profiled {
-            request: 1,
             problem: None,
             layer_seconds: 0.5,
             embedding_seconds: 0.1,
@@ -247,7 +246,6 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
         Said::JobFailed(wire::JobFailed { fence, problem: problem.clone() }),
         Said::Leaving(wire::Leaving { reason: "it was stopped".to_owned() }),
         Said::LinkMeasured(wire::LinkMeasured {
-            request: 2,
             peer: peer.clone(),
             problem: None,
             bytes_per_second: 1e8,
@@ -278,8 +276,9 @@ pub(crate) fn hello() -> wire::Hello {
         roles: Some(wire::Roles { layers: true, text: true, decoder: true }),
         addresses: vec!["192.0.2.1:7843".to_owned()],
         models: vec![vec![5; 32]],
-        held: vec![wire::Held { fence: Some(fence().into()), chunk: 3 }],
+        held: vec![fence().into()],
         fetches: true,
+        draining: true,
     }
 }
 
@@ -300,16 +299,11 @@ fn asked() -> Vec<wire::ToWorker> {
             heartbeat_ms: 1000,
         }),
         Asked::Refusal(wire::Refusal { reason: 1, message: "update the older one".to_owned() }),
-        Asked::Profile(wire::Profile {
-            request: 1,
-            model: model.clone(),
-            numeric_class: String::new(),
-            grid,
-        }),
+        Asked::Profile(wire::Profile { model: model.clone(), grid }),
         Asked::Assign(wire::Assign {
             assignment: 1,
             model,
-            numeric_class: String::new(),
+            numeric_class: "cpu-f32".to_owned(),
             layers: Some(wire::LayerRange { first: 0, end: 8 }),
             text: true,
             decoder: true,
@@ -335,7 +329,7 @@ fn asked() -> Vec<wire::ToWorker> {
             contexts: vec![wire::ContextUse { digest: vec![1; 32], ..Default::default() }; 3],
         }),
         Asked::Close(wire::Close { fence }),
-        Asked::MeasureLink(wire::MeasureLink { request: 2, peer: Some(peer.clone()) }),
+        Asked::MeasureLink(wire::MeasureLink { peer: Some(peer.clone()) }),
         Asked::Drain(wire::Drain {}),
         Asked::Connect(wire::Connect { peer: Some(peer) }),
     ];

@@ -121,7 +121,7 @@ async fn carried(bytes: Vec<u8>) -> Result<usize, String> {
     let hither = Streaming::new_request(decoder, body, None, Some(FRAME_BYTES_MAX));
     let link = Link { away: Box::new(Dropped), hither: Box::new(hither) };
     let accepted = switchboard.accept(&Subject::Node(PEER), hello(), link).await;
-    accepted.map_err(|refused| refused.to_string())?;
+    accepted.map_err(|unwanted| unwanted.refused.to_string())?;
     let mut taken = 0;
     loop {
         tokio::select! {

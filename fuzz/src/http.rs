@@ -8,8 +8,8 @@ use std::{
 };
 
 use api::{
-    Access, Cluster, Events, List, Live, Model, NewVideo, Page, Pictures, Refusal, Service, Size,
-    Status, Thumbnail, Video, VideoId, Written, router,
+    Access, Cluster, Events, List, Live, Model, NewVideo, Page, Pictures, Plan, PlanWish, Refusal,
+    Service, Size, Status, Thumbnail, Video, VideoId, Written, router,
 };
 use async_trait::async_trait;
 use axum::{
@@ -78,6 +78,7 @@ pub(crate) const QUERY: Target = Target {
             format!("/v1/videos/{id}/content?variant=thumbnail"),
             format!("/v1/videos/{id}/content?variant=pictures"),
             "/v1/models/house%2Fmini".to_owned(),
+            "/v1/plan?model=mini&size=128x80&seconds=60&jobs=2".to_owned(),
         ];
         targets.map(String::into_bytes).into()
     },
@@ -253,6 +254,13 @@ impl Service for House {
 
     async fn cluster(&self) -> Result<Cluster, Refusal> {
         Ok(Cluster::default())
+    }
+
+    async fn plan(&self, wish: PlanWish) -> Result<Plan, Refusal> {
+        assert!(
+            wish.seconds.is_none_or(|seconds| (0.0..=NewVideo::SECONDS_MAX).contains(&seconds))
+        );
+        Err(Refusal::Unavailable { message: "nobody is here".to_owned() })
     }
 
     async fn readiness(&self) -> Result<(), String> {

@@ -55,7 +55,7 @@ impl World {
     /// A job waits for workers.
     fn new() -> Self {
         let mut cluster = Cluster::new(policy());
-        let spec = JobSpec { work: work(), chunks: 3, priority: 0, user: 7 };
+        let spec = JobSpec { work: work(), chunks: 3, times: 1.0, priority: 0, user: 7 };
         cluster.handle_created(Duration::ZERO, fence().job, spec).expect("nothing waits");
         Self { cluster, now: Duration::ZERO }
     }
@@ -78,7 +78,7 @@ impl World {
                 let boot = Boot(control::boot(&hello.boot)?);
                 // Another life of a node that is here is refused.
                 let _ = cluster.handle_session(now, node, boot, control::offer(&hello)?);
-                let held = hello.held.into_iter().map(|held| control::fence(held.fence));
+                let held = hello.held.into_iter().map(|held| control::fence(Some(held)));
                 cluster.handle_held(now, node, &held.collect::<Result<Vec<_>, _>>()?);
             }
             Said::Profiled(profiled) => {

@@ -135,11 +135,11 @@ mod tests {
     use std::net::SocketAddr;
 
     use identity::{Authority, Expect, Fingerprint, Validity};
-    use link::tls;
+    use link::{DataService, service::Relaying, tls};
     use proto::generated::admin::admin_client::AdminClient;
     use rustls::time_provider::DefaultTimeProvider;
     use tempfile::TempDir;
-    use tokio::net::TcpListener;
+    use tokio::{net::TcpListener, sync::watch};
     use tonic::{Code, transport::Channel};
 
     use super::*;
@@ -212,7 +212,9 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let identity = authority.issue(&Subject::Coordinator, validity()).unwrap();
             let config = identity::server_config(&identity, Arc::new(DefaultTimeProvider));
-            let incoming = tls::incoming(listener, Arc::new(config));
+            let (_, nobody) = watch::channel(None);
+            let hops = DataService::new(nobody, Relaying::Off);
+            let incoming = tls::incoming(listener, Arc::new(config), hops);
             let service = Managing::new(tokens, handle).into_server();
             tokio::spawn(tls::server().add_service(service).serve_with_incoming(incoming));
             Self { authority, fingerprint, address, _data: data }

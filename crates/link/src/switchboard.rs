@@ -272,7 +272,7 @@ impl Switchboard {
     /// # Errors
     ///
     /// The connection, and why it is not taken up.
-    pub(crate) async fn accept(
+    pub async fn accept(
         &self,
         subject: &Subject,
         hello: Hello,

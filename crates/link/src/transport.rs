@@ -107,9 +107,11 @@ pub enum Unread {
 }
 
 /// A connection that is not taken up, and what its other side is told.
-pub(crate) struct Unwanted {
-    pub(crate) refused: Refused,
-    pub(crate) link: Link,
+pub struct Unwanted {
+    /// Why.
+    pub refused: Refused,
+    /// The connection.
+    pub link: Link,
 }
 
 impl Link {

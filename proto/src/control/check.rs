@@ -160,7 +160,10 @@ mod tests {
         ]
         .map(|refused| refused.unwrap_err().field);
 
-        assert_eq!(fields, ["models", "model digest", "name", "a class", "progress", "counters.wait_seconds"]);
+        assert_eq!(
+            fields,
+            ["models", "model digest", "name", "a class", "progress", "counters.wait_seconds"]
+        );
     }
 
     #[test]
