@@ -131,7 +131,7 @@ fn plain(error: io::Error) -> io::Error {
 
 /// Accepts connections and makes them TLS, beside each other, so that none waits
 /// for a slow one. Those that carry frames go to `hops`; the others come out, for a
-/// [`server`].
+/// [`server()`].
 pub fn incoming(
     listener: TcpListener,
     config: Arc<ServerConfig>,
