@@ -3,6 +3,7 @@
 //! Requests go through the whole router, over a service that has one video.
 
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -260,7 +261,7 @@ impl Service for House {
         assert!(
             wish.seconds.is_none_or(|seconds| (0.0..=NewVideo::SECONDS_MAX).contains(&seconds))
         );
-        Err(Refusal::Unavailable { message: "nobody is here".to_owned() })
+        Ok(plan(wish))
     }
 
     async fn readiness(&self) -> Result<(), String> {
@@ -269,6 +270,40 @@ impl Service for House {
 
     async fn metrics(&self) -> String {
         String::new()
+    }
+}
+
+/// One that nobody takes part in.
+fn plan(wish: PlanWish) -> Plan {
+    let size = Size { width: 128, height: 80 };
+    let jobs = wish.jobs.map_or(1, NonZeroU32::get);
+    Plan {
+        model: wish.model.unwrap_or_default(),
+        size: wish.size.unwrap_or(size),
+        measured_size: size,
+        fps: 8,
+        seconds: wish.seconds.unwrap_or(1.0),
+        pictures: 8,
+        chunks: 1,
+        jobs,
+        jobs_at_once: jobs,
+        jobs_max: jobs,
+        stands: true,
+        workers: Vec::new(),
+        hops: Vec::new(),
+        left_out: Vec::new(),
+        chunk_seconds: 1.0,
+        seconds_per_chunk: 1.0,
+        pictures_per_second: 8.0,
+        first_chunk_seconds: 1.0,
+        video_seconds: 1.0,
+        videos_seconds: 1.0,
+        bottleneck: String::new(),
+        verdict: String::new(),
+        use_one_node: true,
+        one_node: None,
+        gain: None,
+        measured: None,
     }
 }
 
