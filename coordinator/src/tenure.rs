@@ -89,10 +89,7 @@ impl Tenure {
         while !*superseded.borrow_and_update() {
             match self.say_alive(node, lease).await {
                 Ok(said) => lease = Some(said),
-                Err(Error::NoLease { .. }) => {
-                    lease = None;
-                    continue;
-                }
+                Err(Error::NoLease { .. }) => lease = None,
                 // Jobs go on while the store is away.
                 Err(error) => tracing::debug!(%error, "the store does not hear of this life"),
             }

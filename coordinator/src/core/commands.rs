@@ -83,9 +83,14 @@ impl Core {
         self.neighbours(one).iter().any(|&(_, node)| node == other)
     }
 
+    /// Whom a worker keeps a hop with: its neighbours, and one that it is being measured
+    /// with.
     fn peers(&self, node: NodeId) -> Vec<wire::Peer> {
-        let neighbours = self.neighbours(node).into_iter();
-        neighbours.map(|(is_first, other)| self.peer(node, other, is_first)).collect()
+        let mut others = self.neighbours(node);
+        let partner = self.survey.partner(node);
+        let partner = partner.filter(|partner| others.iter().all(|(_, other)| other != partner));
+        others.extend(partner.map(|partner| (self.survey.is_measuring(node), partner)));
+        others.into_iter().map(|(is_first, other)| self.peer(node, other, is_first)).collect()
     }
 
     /// Those that a stage exchanges messages with: its neighbours, and the ends of

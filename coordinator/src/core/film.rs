@@ -229,9 +229,14 @@ impl Film {
         self.contexts.clear();
     }
 
-    /// Bytes that it keeps on the disk: the finished video, and its clean frames.
+    /// Bytes that it keeps on the disk: the video, and its clean frames. Of one that
+    /// failed, as far as it was told: most of it was never made.
     pub(super) fn kept_bytes(&self) -> u64 {
-        let chunks = u64::from(self.wish.order.length.chunks);
+        let chunks = match self.status {
+            Status::Completed => self.wish.order.length.chunks,
+            Status::Queued | Status::InProgress | Status::Failed => self.told_chunks,
+        };
+        let chunks = u64::from(chunks);
         self.bytes.saturating_add(self.chunk_bytes().saturating_mul(chunks))
     }
 

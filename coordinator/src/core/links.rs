@@ -45,6 +45,21 @@ impl Survey {
         self.current.map(|(_, until)| until)
     }
 
+    /// Whom this worker is being measured with.
+    pub(super) fn partner(&self, node: NodeId) -> Option<NodeId> {
+        let ((from, to), _) = self.current?;
+        match (from == node, to == node) {
+            (true, _) => Some(to),
+            (_, true) => Some(from),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether it is this worker that measures.
+    pub(super) fn is_measuring(&self, node: NodeId) -> bool {
+        self.current.is_some_and(|((from, _), _)| from == node)
+    }
+
     /// A pair could not be measured: another assignment may have come in between.
     fn fail(&mut self, pair: (NodeId, NodeId)) {
         let failed = self.failed.entry(pair).or_default();

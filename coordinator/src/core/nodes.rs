@@ -1,6 +1,6 @@
 //! Workers: their sessions, and what they say.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use link::Way;
 use plan::{
@@ -256,13 +256,11 @@ impl Core {
 
     /// Nothing waits for those any more that are gone for good.
     fn forget_hops(&self) {
-        let cluster = &self.cluster;
-        let is_gone = |node| {
-            cluster
-                .members()
-                .any(|(other, member)| other == node && member.presence == Presence::Gone)
-        };
-        self.switchboard.retain(|node| !is_gone(node));
+        let gone = self.cluster.members().filter(|(_, member)| member.presence == Presence::Gone);
+        let gone: BTreeSet<NodeId> = gone.map(|(node, _)| node).collect();
+        if !gone.is_empty() {
+            self.switchboard.retain(|node| !gone.contains(&node));
+        }
     }
 
     /// Two workers that are here cannot reach each other: their messages go by this
@@ -271,8 +269,8 @@ impl Core {
         if !self.sessions.contains_key(&one) || !self.sessions.contains_key(&other) {
             return;
         }
-        // A hop that was only measured may end before both know.
-        if !self.are_neighbours(one, other) {
+        // A hop that was only measured may end on one side before the other knows.
+        if !self.are_neighbours(one, other) && self.survey.partner(one) != Some(other) {
             return;
         }
         self.relayed.insert((one.min(other), one.max(other)));

@@ -100,7 +100,10 @@ impl Cluster {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if self.policy.attempts_max <= job.attempts {
             let attempts = job.attempts;
-            let problem = format!("workers were lost in {attempts} attempts to make this video");
+            let problem = format!(
+                "workers were lost, or did nothing, in {attempts} attempts to make this video: \
+                 look at the cluster's state, and ask again"
+            );
             return self.end(id, Outcome::Failed(problem));
         }
         job.is_again = true;
