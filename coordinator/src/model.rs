@@ -247,7 +247,7 @@ fn shown(Size { width, height }: Size) -> api::Size {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use checkpoint::{Checkpoint, Ema, Source};
     use plan::memory::Layout;
     use types::Tiles;
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(refused(PlanWish { seconds, ..PlanWish::default() }), "seconds");
     }
 
-    fn served(name: &str) -> Served {
+    pub(crate) fn served(name: &str) -> Served {
         let source = Source::embedded(filmloom_mini::FILES);
         let model = Checkpoint::open(source, Ema::Prefer).unwrap().model().unwrap();
         let engine = Engine {

@@ -328,3 +328,40 @@ impl Film {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use types::{Epoch, Fence};
+
+    use super::*;
+    use crate::model::tests::served;
+
+    #[test]
+    fn decoder_that_is_late_does_not_begin_a_finished_video_again() {
+        let (folder, served) = (tempfile::tempdir().unwrap(), served("mini"));
+        let (job, size) = (JobId(1), served.own_size());
+        let (mut film, _) = Wish::probe(job, &served, size).film(&served, folder.path()).unwrap();
+        let (handle, mut events) = Handle::new();
+        let first = || Pictures {
+            fence: Fence { job, epoch: Epoch(1) },
+            chunk: 0,
+            width: u32::try_from(size.width).unwrap(),
+            height: u32::try_from(size.height).unwrap(),
+            rgb: vec![7; size.width * size.height * 3].into(),
+        };
+        film.push(first(), &handle).unwrap();
+        let Some(Event::Published(_, Ok(_))) = events.blocking_recv() else { panic!("no video") };
+        let finished = fs::read(film.path()).unwrap();
+
+        film.push(first(), &handle).unwrap();
+        film.publisher.take().unwrap().end();
+        film.completed_at = Some(1);
+        film.push(first(), &handle).unwrap();
+
+        assert!(film.publisher.is_none());
+        assert!(events.try_recv().is_err(), "nothing was published again");
+        assert!(fs::read(film.path()).unwrap() == finished);
+    }
+}
