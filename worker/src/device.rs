@@ -1,15 +1,17 @@
 //! The thread that owns the tensors.
 //!
 //! ```text
-//!  tasks ─▶ inbox ─▶ device thread: executor, text side, decoder ─▶ outlet
+//!  tasks ─▶ inbox ─┬─▶ orders ───▶ device thread: executor, text side, decoder ─▶ outlet
+//!                  └─▶ messages ─▶
 //! ```
 //!
-//! It takes what has come before it begins anything of its own, so that runs on
-//! their way go before new ones; a chunk is decoded when there is no run, or when
-//! it has waited for a few of them.
+//! What the coordinator orders goes before any message of another node: a job is
+//! closed after the run that the device is at, whatever waits behind it. Messages go
+//! before anything of its own, so that runs on their way go before new ones; a chunk
+//! is decoded when there is no run, or when it has waited for a few of them.
 //!
 //! Invariants: nothing else touches a tensor, and this thread waits for nothing but
-//! its inbox. At most [`MESSAGES_MAX`] messages wait there: each holds a permit.
+//! its inbox. At most [`MESSAGES_MAX`] messages wait: each holds a permit.
 
 use std::{collections::VecDeque, sync::Arc, thread, time::Instant};
 
@@ -139,6 +141,7 @@ pub fn start<B: Backend>(
         profiled: None,
         openings: Openings::default(),
         closed: VecDeque::new(),
+        messages: VecDeque::new(),
         to_decode: VecDeque::new(),
         runs_before_decode: 0,
         account: Account::default(),
@@ -159,6 +162,8 @@ struct Device<B: Backend, O> {
     profiled: Option<(TokenGrid, Speed)>,
     openings: Openings,
     closed: VecDeque<Fence>,
+    /// Messages that wait, in the order in which they came, each with its permit.
+    messages: VecDeque<(Sent, OwnedSemaphorePermit)>,
     /// Chunks that wait, each with its permit.
     to_decode: VecDeque<(Sent, OwnedSemaphorePermit)>,
     runs_before_decode: u32,
@@ -187,8 +192,12 @@ impl<B: Backend, O: Outlet> Device<B, O> {
         }
     }
 
-    /// Does something of its own; whether there was anything.
+    /// Does one thing of what waits; whether there was anything.
     fn work(&mut self) -> bool {
+        if let Some((message, permit)) = self.messages.pop_front() {
+            self.receive(message, permit);
+            return true;
+        }
         let waited = DECODE_AFTER_RUNS <= self.runs_before_decode;
         (waited && self.decode()) || self.begin_run() || self.decode()
     }
@@ -231,7 +240,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
                 self.close(fence);
                 let _ = reply.send(());
             }
-            Task::Message(message, permit) => self.receive(message, permit),
+            Task::Message(message, permit) => self.messages.push_back((message, permit)),
             Task::LogRestarted => {
                 self.executor.iter_mut().for_each(Executor::handle_log_restarted);
                 self.flush();
@@ -294,6 +303,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     fn end_jobs(&mut self) {
         self.closed.clear();
         self.openings = Openings::default();
+        self.messages.clear();
         self.to_decode.clear();
         self.decodings.iter_mut().for_each(Decodings::clear);
         if let Some(executor) = &mut self.executor {
@@ -364,6 +374,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
         }
         self.closed.push_back(fence);
         self.openings.close(fence);
+        self.messages.retain(|(message, _)| message.fence != fence);
         self.to_decode.retain(|(message, _)| message.fence != fence);
         if let Some(decodings) = &mut self.decodings {
             decodings.close(fence);

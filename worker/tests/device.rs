@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use checkpoint::{Checkpoint, Ema, Source};
 use plan::cluster::Duty;
 use proto::data::{Kind, Message};
 use tokio::sync::{Semaphore, mpsc::UnboundedSender, oneshot};
-use types::{Epoch, Fence, JobId, TokenGrid};
+use types::{Branch, Epoch, Fence, JobId, Pass, PassKind, TokenGrid};
 use worker::{
     ContextUse, Opening, Order,
     device::{self, Outlet, Shared, Task, To},
@@ -56,6 +56,30 @@ fn what_comes_for_a_job_that_was_closed_is_dropped_until_another_assignment() {
 }
 
 #[test]
+fn job_is_closed_after_the_run_that_the_device_is_at_whatever_waits_behind_it() {
+    let bench = Bench::new(Duty { layers: Some(4..8), text: true, ..Duty::default() });
+    let contexts = bench.encode();
+    bench.hand_over(&contexts);
+    bench.open(&contexts).unwrap();
+    let hidden = Bytes::from(vec![0; GRID.tokens() * 384 * 4]);
+    let pass = Pass::whole(GRID, 0, 0, Branch::Conditional, PassKind::Denoise, 1000.0);
+    let run = || bench.message(Kind::Hidden { pass: pass.clone() }, hidden.clone());
+    run();
+    assert!(matches!(bench.next(), (To::Lead, Kind::Velocity { .. }, _)));
+
+    // The next run ends when the test has asked for all the rest.
+    let held = bench.hold.lock().unwrap();
+    (1..64).for_each(|_| run());
+    let (reply, closed) = oneshot::channel();
+    bench.give(Task::Close { fence: FENCE, reply });
+    drop(held);
+    closed.blocking_recv().unwrap();
+
+    assert!(bench.sent.try_iter().count() <= 1, "runs of a closed job went on");
+    assert_eq!(bench.permits.available_permits(), 64, "messages of a closed job are kept");
+}
+
+#[test]
 fn frames_of_a_size_that_nobody_sent_are_refused_before_anything_is_made_for_them() {
     let bench = Bench::new(Duty { decoder: true, ..Duty::default() });
 
@@ -75,16 +99,20 @@ struct Bench {
     permits: Arc<Semaphore>,
     sent: mpsc::Receiver<Sent>,
     failed: mpsc::Receiver<String>,
+    /// While it is held the device cannot say anything.
+    hold: Arc<Mutex<()>>,
     duty: Duty,
 }
 
 struct Recorder {
     sent: mpsc::Sender<Sent>,
     failed: mpsc::Sender<String>,
+    hold: Arc<Mutex<()>>,
 }
 
 impl Outlet for Recorder {
     fn send(&self, to: To, message: Message) {
+        let _held = self.hold.lock().unwrap();
         // The test may be over.
         drop(self.sent.send((to, message.kind, message.payload)));
     }
@@ -99,9 +127,11 @@ impl Bench {
         let (sending, sent) = mpsc::channel();
         let (failing, failed) = mpsc::channel();
         let cpu = Arc::new(Cpu::f32(2));
-        let outlet = Recorder { sent: sending, failed: failing };
+        let hold = Arc::new(Mutex::new(()));
+        let outlet = Recorder { sent: sending, failed: failing, hold: Arc::clone(&hold) };
         let tasks = device::start(cpu, outlet, Shared::default()).unwrap();
-        let bench = Self { tasks, permits: Arc::new(Semaphore::new(64)), sent, failed, duty };
+        let permits = Arc::new(Semaphore::new(64));
+        let bench = Self { tasks, permits, sent, failed, hold, duty };
         bench.load(1);
         bench
     }
