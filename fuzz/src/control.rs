@@ -124,6 +124,7 @@ fn read_said(said: Said) -> Result<(), proto::Malformed> {
             hello.held.into_iter().try_for_each(|held| control::fence(Some(held)).map(drop))
         }
         Said::Heartbeat(beat) => {
+            beat.links.iter().try_for_each(|seen| control::node(&seen.peer).map(drop))?;
             beat.progress.into_iter().try_for_each(|job| control::fence(job.fence).map(drop))
         }
         Said::Opened(wire::Opened { fence, .. })
@@ -230,6 +231,11 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
             progress: vec![wire::Progress { fence: fence.clone(), chunk: 3 }],
             memory_used_bytes: 1 << 30,
             counters: Some(counters),
+            links: vec![wire::LinkSeen {
+                peer: peer.clone(),
+                bytes_per_second: 1e8,
+                latency_seconds: Some(1e-3),
+            }],
         }),
         Said::Profiled(wire::Profiled {
             problem: None,

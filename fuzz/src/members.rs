@@ -100,7 +100,7 @@ impl World {
             Said::LinkMeasured(measured) => {
                 let wire::LinkMeasured { peer, bytes_per_second, latency_seconds, .. } = measured;
                 let link = Link { bytes_per_second, latency_seconds };
-                cluster.handle_link(node, control::node(&peer)?, link);
+                cluster.handle_link(now, node, control::node(&peer)?, link);
             }
             Said::Leaving(_) => cluster.handle_left(now, node, Incarnation(1)),
             Said::LinkFailed(failed) => drop(control::node(&failed.peer)?),

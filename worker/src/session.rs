@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use identity::Expect;
-use link::{Notice, Way, tls};
+use link::{Notice, Seen, Switchboard, Way, tls};
 use plan::{cluster::Duty, placement::Speed};
 use proto::control::{self, TO_WORKER_BYTES_MAX, wire};
 use tokio::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// Messages of a session that may wait to be sent.
 const MESSAGES_MAX: usize = 64;
+/// Hops that a heartbeat tells of: a stage has few neighbours.
+const LINKS_MAX: usize = 64;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a session ended.
@@ -386,11 +388,14 @@ impl Worker {
             .progress
             .iter()
             .map(|&(fence, chunk)| wire::Progress { fence: Some(fence.into()), chunk });
-        let counters = report.counters(Instant::now(), self.switchboard.borrow().as_ref());
+        let switchboard = self.switchboard.borrow();
+        let counters = report.counters(Instant::now(), switchboard.as_ref());
+        let seen = switchboard.as_ref().map(Switchboard::seen).unwrap_or_default();
         wire::Heartbeat {
             progress: progress.collect(),
             memory_used_bytes: resident_bytes(),
             counters: Some(counters),
+            links: seen.into_iter().take(LINKS_MAX).map(link_seen).collect(),
         }
     }
 
@@ -416,6 +421,14 @@ impl Worker {
                 drop(outbox.send(said(answer(result))));
             }
         });
+    }
+}
+
+fn link_seen((peer, seen): (NodeId, Seen)) -> wire::LinkSeen {
+    wire::LinkSeen {
+        peer: control::node_bytes(peer),
+        bytes_per_second: seen.bytes_per_second,
+        latency_seconds: seen.round_trip.map(|there_and_back| there_and_back.as_secs_f64() / 2.0),
     }
 }
 

@@ -2,7 +2,8 @@
 //! each other.
 //!
 //! A worker that was timed is planned with once its links to the others are known.
-//! In a large cluster pairs are too many; then links are assumed.
+//! In a large cluster pairs are too many; then links are assumed. Those that carry
+//! something show how fast they are at work, which counts from then on.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +14,13 @@ use plan::{
     cluster::Presence,
     placement::{Link, Speed},
 };
-use proto::control::wire::{self, to_worker::Kind as Asked};
+use proto::{
+    Malformed,
+    control::{
+        self,
+        wire::{self, to_worker::Kind as Asked},
+    },
+};
 use types::NodeId;
 
 use super::Core;
@@ -23,6 +30,9 @@ const MEMBERS_MAX: usize = 16;
 /// What a worker may take to measure a link.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How much faster or slower than what is known a link must be to be news: what links
+/// carry varies.
+const NEWS_TIMES: f64 = 1.25;
 /// Attempts to measure a pair; then its link is assumed.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -106,14 +116,44 @@ impl Core {
         }
         match link.filter(|link| link.bytes_per_second.is_finite()) {
             Some(link) => {
-                self.cluster.handle_link(pair.0, pair.1, link);
-                self.links.insert(pair, link);
+                self.know_link(pair, link);
                 self.survey.failed.remove(&pair);
             }
             None => self.survey.fail(pair),
         }
         self.survey.current = None;
         self.survey_next();
+    }
+
+    /// What a worker's traffic shows of its links to its neighbours.
+    pub(super) fn hear_links(
+        &mut self,
+        node: NodeId,
+        links: &[wire::LinkSeen],
+    ) -> Result<(), Malformed> {
+        for seen in links {
+            let peer = control::node(&seen.peer)?;
+            let is_measured = self.survey.partner(node) == Some(peer);
+            if is_measured || !self.are_neighbours(node, peer) {
+                continue;
+            }
+            let assumed = self.cluster.policy().assumed_link;
+            let known = self.links.get(&(node, peer)).copied().unwrap_or(assumed);
+            let bytes_per_second = seen.bytes_per_second;
+            let times = bytes_per_second / known.bytes_per_second;
+            if !times.is_finite() || (NEWS_TIMES.recip()..=NEWS_TIMES).contains(&times) {
+                continue;
+            }
+            let latency_seconds = seen.latency_seconds.unwrap_or(known.latency_seconds);
+            self.know_link((node, peer), Link { bytes_per_second, latency_seconds });
+        }
+        Ok(())
+    }
+
+    fn know_link(&mut self, (from, to): (NodeId, NodeId), link: Link) {
+        let now = self.now();
+        self.cluster.handle_link(now, from, to, link);
+        self.links.insert((from, to), link);
     }
 
     /// The current pair may have taken too long.

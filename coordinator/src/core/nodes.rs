@@ -168,6 +168,7 @@ impl Core {
                 if let Some(counters) = &counters {
                     self.cluster.handle_done(now, node, done(counters));
                 }
+                self.hear_links(node, &heartbeat.links)?;
                 if let Some(session) = self.sessions.get_mut(&node) {
                     session.heartbeat = heartbeat;
                 }

@@ -29,12 +29,13 @@ use proto::{
 use tokio::{
     sync::{Notify, mpsc},
     task::yield_now,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use types::{Incarnation, NodeId};
 
 use crate::{
     greeting::{GREETING_TIMEOUT, Refused},
+    live::{Live, Seen},
     switchboard::Arrival,
     transfer::{Clock, Direction},
     transport::{Broken, Link, REFUSAL_TIMEOUT, ReceiveFrames, Received, SendFrames, Unread, wait},
@@ -79,6 +80,7 @@ struct State {
     traffic: Traffic,
     /// Busy until the peer has taken everything.
     away: Direction,
+    live: Live,
 }
 
 /// What was said on this connection.
@@ -144,6 +146,8 @@ impl Hop {
         if WAITING_MAX <= state.waiting.len() || WAITING_BYTES_MAX <= state.waiting_bytes {
             return Err(Full { peer: self.peer });
         }
+        let is_first = state.is_settled();
+        state.live.handle_sent(Instant::now(), is_first);
         state.waiting_bytes += message.payload.len();
         state.waiting.push_back(message);
         state.away.set(true);
@@ -168,6 +172,7 @@ impl Hop {
         let mut state = self.lock();
         state.forget_waiting();
         state.window.give_up();
+        state.live.interrupt();
         state.away.set(false);
     }
 
@@ -185,12 +190,13 @@ impl Hop {
         state.check(found)?;
         let is_another = state.incarnation.is_some_and(|known| known != found);
         if is_another {
-            state.window = Window::default();
+            (state.window, state.live) = (Window::default(), Live::default());
             let is_settled = state.is_settled();
             state.away.set(!is_settled);
         }
         state.incarnation = Some(found);
         state.said = Said::default();
+        state.live.interrupt();
         state.traffic.connections += 1;
         Ok(is_another)
     }
@@ -212,6 +218,11 @@ impl Hop {
 
     pub(crate) fn traffic(&self) -> Traffic {
         self.lock().traffic
+    }
+
+    /// How fast it was lately, in this life of the peer.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.lock().live.seen()
     }
 
     /// Carries messages over a connection that has begun, until it breaks.
@@ -333,7 +344,9 @@ impl Hop {
             Some(frame::Kind::Part(part)) => Ok(assembly.part(&part)?),
             Some(frame::Kind::Taken(taken)) => {
                 let mut state = self.lock();
-                state.window.handle_taken(taken.count)?;
+                let more = state.window.handle_taken(taken.count)?;
+                let is_settled = state.is_settled();
+                state.live.handle_taken(Instant::now(), more, is_settled);
                 self.note_taken(&mut state);
                 drop(state);
                 self.due.notify_one();
@@ -387,6 +400,7 @@ impl State {
             said: Said::default(),
             traffic: Traffic::default(),
             away,
+            live: Live::default(),
         }
     }
 

@@ -9,7 +9,7 @@
 //! - [`service`]: where peers open connections.
 //! - [`hop`]: the messages to and from one peer, over one connection after another.
 //! - [`window`]: what a hop remembers; no socket.
-//! - [`measure`]: how fast a hop is.
+//! - [`measure`]: how fast a hop is. `live`: how fast it is at work.
 //! - `transfer`: how long messages are on their way.
 //! - [`transport`]: what a connection is to a hop: frames on TLS, or a gRPC stream.
 //! - [`tls`]: channels and listeners of a cluster.
@@ -22,6 +22,7 @@ mod connection;
 mod dial;
 mod greeting;
 pub mod hop;
+mod live;
 pub mod measure;
 mod relay;
 pub mod service;
@@ -32,6 +33,7 @@ pub mod transport;
 pub mod window;
 
 pub use hop::{Full, Traffic};
+pub use live::Seen;
 pub use measure::Measured;
 pub use service::DataService;
 pub use switchboard::{Arrival, Me, Notice, Switchboard, Way};

@@ -40,6 +40,7 @@ use crate::{
     dial::Dialler,
     greeting,
     hop::{Full, Hop, Outlived, Traffic},
+    live::Seen,
     transfer::Clock,
     transport::{Link, Unwanted},
 };
@@ -249,6 +250,13 @@ impl Switchboard {
     /// What the hop to a peer has carried.
     pub fn traffic(&self, peer: NodeId) -> Option<Traffic> {
         Some(self.hop(peer)?.traffic())
+    }
+
+    /// How fast hops were lately, by what they carried: those that carried enough.
+    pub fn seen(&self) -> Vec<(NodeId, Seen)> {
+        let hops = self.lock();
+        let open = hops.iter().filter(|(_, entry)| entry.way.is_some());
+        open.filter_map(|(&peer, entry)| Some((peer, entry.hop.seen()?))).collect()
     }
 
     /// What all hops have carried, ended ones too.

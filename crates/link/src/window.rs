@@ -97,15 +97,18 @@ impl Window {
         Some((number, message))
     }
 
-    /// The other side has taken so many messages.
+    /// The other side has taken so many messages. Gives how many more than before, and
+    /// their bytes of payload.
     ///
     /// # Errors
     ///
     /// [`Unsound`] if that many were not sent, or more were taken before.
-    pub fn handle_taken(&mut self, said: u64) -> Result<(), Unsound> {
+    pub fn handle_taken(&mut self, said: u64) -> Result<(u32, u64), Unsound> {
         self.check(said, self.taken + self.sent as u64)?;
+        let before = (self.kept.len(), self.kept_bytes);
         self.forget(said);
-        Ok(())
+        let messages = u32::try_from(before.0 - self.kept.len()).unwrap_or(u32::MAX);
+        Ok((messages, (before.1 - self.kept_bytes) as u64))
     }
 
     /// A connection begins, and the other side has taken so many messages: what it

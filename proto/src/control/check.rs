@@ -112,6 +112,7 @@ fn check_hello(hello: &mut wire::Hello) -> Result<(), Malformed> {
 
 fn check_heartbeat(heartbeat: &wire::Heartbeat) -> Result<(), Malformed> {
     within("progress", heartbeat.progress.len(), 0..=JOBS_MAX)?;
+    within("links", heartbeat.links.len(), 0..=FEW_MAX)?;
     heartbeat.counters.map_or(Ok(()), |counters| super::counters(counters).map(drop))
 }
 
@@ -146,6 +147,7 @@ mod tests {
         let good = wire::Heartbeat { progress: progress(JOBS_MAX), ..wire::Heartbeat::default() };
         assert_eq!(beat(good), Ok(()));
 
+        let links = vec![wire::LinkSeen::default(); FEW_MAX + 1];
         let counters = wire::Counters { wait_seconds: f64::NAN, ..wire::Counters::default() };
         let fields = [
             hello(wire::Hello { models: models(FEW_MAX + 1, 32), ..wire::Hello::default() }),
@@ -157,13 +159,13 @@ mod tests {
                 ..wire::Heartbeat::default()
             }),
             beat(wire::Heartbeat { counters: Some(counters), ..wire::Heartbeat::default() }),
+            beat(wire::Heartbeat { links, ..wire::Heartbeat::default() }),
         ]
         .map(|refused| refused.unwrap_err().field);
 
-        assert_eq!(
-            fields,
-            ["models", "model digest", "name", "a class", "progress", "counters.wait_seconds"]
-        );
+        let expected = ["models", "model digest", "name", "a class", "progress"];
+        assert_eq!(fields[..5], expected);
+        assert_eq!(fields[5..], ["counters.wait_seconds", "links"]);
     }
 
     #[test]

@@ -274,6 +274,20 @@ pub struct Heartbeat {
     pub memory_used_bytes: u64,
     #[prost(message, optional, tag = "3")]
     pub counters: ::core::option::Option<Counters>,
+    /// Hops to other workers that carried enough to tell how fast they are.
+    #[prost(message, repeated, tag = "4")]
+    pub links: ::prost::alloc::vec::Vec<LinkSeen>,
+}
+/// What a hop's own traffic shows, in the direction away from the worker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LinkSeen {
+    #[prost(bytes = "vec", tag = "1")]
+    pub peer: ::prost::alloc::vec::Vec<u8>,
+    #[prost(double, tag = "2")]
+    pub bytes_per_second: f64,
+    /// Half a round trip.
+    #[prost(double, optional, tag = "3")]
+    pub latency_seconds: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Progress {

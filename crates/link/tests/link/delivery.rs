@@ -40,12 +40,7 @@ async fn time_on_the_way_is_counted_at_both_ends_and_stops_when_all_is_taken() {
     one.send(&other, message(0, 5_000_000));
     assert!(one.switchboard.transfer() < one.switchboard.transfer(), "it is on its way");
     expect(&mut other, one.id, &[5_000_000]).await;
-    soon(async {
-        while one.switchboard.transfer() < one.switchboard.transfer() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    quiet(&one).await;
 
     let (sender, receiver) = (one.switchboard.transfer(), other.switchboard.transfer());
     assert!(Duration::ZERO < receiver && receiver < sender, "{receiver:?} of {sender:?}");
@@ -56,6 +51,36 @@ async fn time_on_the_way_is_counted_at_both_ends_and_stops_when_all_is_taken() {
     one.switchboard.disconnect(other.id);
     let given_up = one.switchboard.transfer();
     assert_eq!(one.switchboard.transfer(), given_up);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hop_at_work_shows_how_fast_it_is() {
+    let cluster = Cluster::new();
+    let (one, mut other) = (cluster.node(1).await, cluster.node(2).await);
+    one.dial(&other);
+
+    for chunk in 0..10 {
+        one.send(&other, message(chunk, 5_000_000));
+        other.receive(one.id).await;
+        quiet(&one).await;
+        if !one.switchboard.seen().is_empty() {
+            break;
+        }
+    }
+
+    let seen = one.switchboard.seen();
+    assert!(matches!(*seen, [(peer, seen)] if peer == other.id && 0.0 < seen.bytes_per_second));
+    assert_eq!(other.switchboard.seen(), [], "it has sent nothing");
+}
+
+/// Waits until nothing of a node is on its way.
+async fn quiet(node: &Node) {
+    soon(async {
+        while node.switchboard.transfer() < node.switchboard.transfer() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

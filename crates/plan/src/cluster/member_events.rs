@@ -100,13 +100,17 @@ impl Cluster {
         self.advance(now);
     }
 
-    /// A link between two members was measured. It counts from the next plan on.
-    /// What cannot be measured is not taken.
-    pub fn handle_link(&mut self, from: NodeId, to: NodeId, link: Link) {
+    /// A link between two members was measured. It counts from the next plan on; if
+    /// both hold something, that is considered again. What cannot be measured is not
+    /// taken.
+    pub fn handle_link(&mut self, now: Duration, from: NodeId, to: NodeId, link: Link) {
         let Link { bytes_per_second, latency_seconds } = link;
         let is_timed = latency_seconds.is_finite() && 0.0 <= latency_seconds;
         if is_timed && bytes_per_second.is_finite() && 0.0 < bytes_per_second {
             self.members.link(from, to, link);
+            if self.pipeline.duty(from).is_some() && self.pipeline.duty(to).is_some() {
+                self.pipeline.members_changed(now);
+            }
         }
     }
 

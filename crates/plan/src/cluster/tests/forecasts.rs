@@ -58,7 +58,7 @@ fn slow_link_means_one_node() {
     hand.enter(B, offer());
     let link = Link { bytes_per_second: 10.0, latency_seconds: 0.0 };
     for (from, to) in [(A, B), (B, A)] {
-        hand.cluster.handle_link(from, to, link);
+        hand.cluster.handle_link(hand.now, from, to, link);
     }
     let question = Question { work: Work { hidden_bytes: 100, ..work() }, ..question(1) };
 

@@ -181,7 +181,7 @@ fn link_that_cannot_be_measured_is_not_taken() {
         hand.enter(node, offer());
     }
     for (bytes_per_second, latency_seconds) in [(f64::NAN, 0.0), (0.0, 0.0), (1.0, -1.0)] {
-        hand.cluster.handle_link(A, B, Link { bytes_per_second, latency_seconds });
+        hand.cluster.handle_link(hand.now, A, B, Link { bytes_per_second, latency_seconds });
     }
 
     hand.settle();
@@ -196,10 +196,25 @@ fn link_that_is_slow_makes_two_members_work_apart() {
         hand.enter(node, offer());
     }
     let slow = Link { bytes_per_second: 1.0, latency_seconds: 0.0 };
-    hand.cluster.handle_link(A, B, slow);
-    hand.cluster.handle_link(B, A, slow);
+    hand.cluster.handle_link(hand.now, A, B, slow);
+    hand.cluster.handle_link(hand.now, B, A, slow);
 
     hand.settle();
+
+    assert_eq!(hand.cluster.pipeline().stages().len(), 1);
+}
+
+#[test]
+fn link_that_turns_out_slow_at_work_makes_two_members_work_apart() {
+    let work = Work { hidden_bytes: 1_000, ..work() };
+    let mut hand = Hand::ready(Policy { work, ..policy() }, &[(A, offer()), (B, offer())]);
+    assert_eq!(hand.cluster.pipeline().stages().len(), 2);
+    let slow = Link { bytes_per_second: 1.0, latency_seconds: 0.0 };
+
+    for (from, to) in [(A, B), (B, A)] {
+        hand.cluster.handle_link(hand.now, from, to, slow);
+    }
+    hand.wait(SETTLE);
 
     assert_eq!(hand.cluster.pipeline().stages().len(), 1);
 }
