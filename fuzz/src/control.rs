@@ -132,7 +132,8 @@ fn read_said(said: Said) -> Result<(), proto::Malformed> {
         | Said::JobFailed(wire::JobFailed { fence, .. }) => control::fence(fence).map(drop),
         Said::LinkMeasured(wire::LinkMeasured { peer, .. })
         | Said::LinkFailed(wire::LinkFailed { peer, .. }) => control::node(&peer).map(drop),
-        Said::Profiled(_) | Said::StageReady(_) | Said::StageFailed(_) | Said::Leaving(_) => Ok(()),
+        Said::Profiled(profiled) => control::probe(&profiled).map(drop),
+        Said::StageReady(_) | Said::StageFailed(_) | Said::Leaving(_) => Ok(()),
     }
 }
 
@@ -244,6 +245,7 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
             head_seconds: 0.1,
             decode_seconds: Some(0.3),
             text_seconds: Some(0.2),
+            probe_digest: vec![7; 32],
         }),
         Said::StageReady(wire::StageReady { assignment: 1, load_seconds: 2.0 }),
         Said::StageFailed(wire::StageFailed { assignment: 1, problem: problem.clone() }),

@@ -82,6 +82,7 @@ impl World {
                 cluster.handle_held(now, node, &held.collect::<Result<Vec<_>, _>>()?);
             }
             Said::Profiled(profiled) => {
+                cluster.handle_probed(node, control::probe(&profiled)?);
                 cluster.handle_profiled(now, node, control::speed(&profiled));
             }
             Said::StageReady(ready) => cluster.handle_ready(now, node, ready.assignment),

@@ -18,7 +18,7 @@ pub use crate::generated::control as wire;
 pub use check::{
     FROM_WORKER_BYTES_MAX, JOIN_BYTES_MAX, TO_WORKER_BYTES_MAX, from_worker, to_worker,
 };
-pub use member::{node_name, offer, speed};
+pub use member::{node_name, offer, probe, speed};
 
 use crate::{
     Malformed,

@@ -18,7 +18,7 @@ use std::{collections::VecDeque, sync::Arc, thread, time::Instant};
 use backend::{Backend, MlaPath};
 use checkpoint::Checkpoint;
 use model::{text::Contexts, transformer::Stage};
-use plan::{cluster::Duty, placement::Speed};
+use plan::cluster::Duty;
 use proto::data::{Kind, Message as Sent};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use types::{Branch, Fence, Model, TokenGrid};
@@ -28,7 +28,7 @@ use crate::{
     decoding::{Decodings, Frames},
     message::Message,
     openings::{Openings, Order},
-    profile::{self, Roles},
+    profile::{self, Profile, Roles},
     report::Account,
     spans, wire,
 };
@@ -68,8 +68,8 @@ pub enum Task {
         grid: TokenGrid,
         /// What to time besides layers.
         roles: Roles,
-        /// The times.
-        reply: oneshot::Sender<Result<Speed, String>>,
+        /// The times, and what the layers gave.
+        reply: oneshot::Sender<Result<Profile, String>>,
     },
     /// Encode a job's prompts; the rows go to the coordinator.
     Encode {
@@ -159,7 +159,7 @@ struct Device<B: Backend, O> {
     text: Option<Contexts<B>>,
     decodings: Option<Decodings<B>>,
     assignment: Option<u64>,
-    profiled: Option<(TokenGrid, Speed)>,
+    profiled: Option<(TokenGrid, Profile)>,
     openings: Openings,
     closed: VecDeque<Fence>,
     /// Messages that wait, in the order in which they came, each with its permit.
@@ -287,16 +287,16 @@ impl<B: Backend, O: Outlet> Device<B, O> {
 
     /// Times a model. A coordinator that starts again asks again, while what is held
     /// takes its memory: it is told what was measured before.
-    fn profile(&mut self, model: &Model, grid: TokenGrid, roles: Roles) -> Result<Speed, String> {
-        if let Some((before, speed)) = self.profiled
+    fn profile(&mut self, model: &Model, grid: TokenGrid, roles: Roles) -> Result<Profile, String> {
+        if let Some((before, profile)) = self.profiled
             && before == grid
         {
-            return Ok(speed);
+            return Ok(profile);
         }
-        let speed = profile::measure(&self.backend, model, grid, roles);
-        let speed = speed.map_err(|error| error.to_string())?;
-        self.profiled = Some((grid, speed));
-        Ok(speed)
+        let profile = profile::measure(&self.backend, model, grid, roles);
+        let profile = profile.map_err(|error| error.to_string())?;
+        self.profiled = Some((grid, profile));
+        Ok(profile)
     }
 
     /// Ends every job that is held, however it came to be.

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! The weights are random: how long a run takes does not depend on them, so a machine
-//! is timed with a model whose weights it does not have.
+//! is timed with a model whose weights it does not have. They are seeded, and so is
+//! what goes in: what comes out has the same bits on every machine of the same numeric
+//! class, and its digest shows whether a machine is of the class that it names.
 //!
 //! The decoder is timed over chunks after the first, which gives fewer pictures; the
 //! text side over a long prompt. A part is timed for some two seconds; where one round
@@ -61,6 +63,15 @@ const PROMPT_TOKENS: usize = 128;
 /// Of the random weights.
 const SEED: u64 = 0;
 
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    /// How long it takes.
+    pub speed: Speed,
+    /// BLAKE3 of what the three layers gave.
+    pub probe: [u8; 32],
+}
+
 /// Times this worker's device with a model, for chunks of this shape.
 ///
 /// # Errors
@@ -72,27 +83,28 @@ pub fn measure<B: Backend>(
     model: &Model,
     grid: TokenGrid,
     roles: Roles,
-) -> Result<Speed, Error> {
-    let [first, layer, last] = measure_stages(backend, model, grid)?;
+) -> Result<Profile, Error> {
+    let ([first, layer, last], probe) = measure_stages(backend, model, grid)?;
     let beyond = |end: f64| (end - layer).max(Duration::from_nanos(1).as_secs_f64());
     let decode = || measure_decoder(&**backend, model, grid);
     let text = || measure_text(backend, model);
-    Ok(Speed {
+    let speed = Speed {
         layer_seconds: layer,
         embedding_seconds: beyond(first),
         head_seconds: beyond(last),
         decode_seconds: roles.decoder.then(decode).transpose()?,
         text_seconds: roles.text.then(text).transpose()?,
-    })
+    };
+    Ok(Profile { speed, probe })
 }
 
 /// Seconds of a run through the first layer, a middle one and the last, with the ends
-/// of the model.
+/// of the model; and the digest of what they gave.
 fn measure_stages<B: Backend>(
     backend: &Arc<B>,
     model: &Model,
     grid: TokenGrid,
-) -> Result<[f64; 3], Error> {
+) -> Result<([f64; 3], [u8; 32]), Error> {
     let config = part(&model.transformer, Part::Transformer)?;
     let layers = config.layers;
     let path = match plan::path::absorbs(model) {
@@ -107,10 +119,15 @@ fn measure_stages<B: Backend>(
         Probe::new(stage, grid)
     };
     let mut probes = [probe(0)?, probe(layers / 2)?, probe(layers - 1)?];
-    medians(|| {
+    let seconds = medians(|| {
         let [first, middle, last] = &mut probes;
         Ok([first.run()?, middle.run()?, last.run()?])
-    })
+    })?;
+    let mut digest = blake3::Hasher::new();
+    for Probe { given, .. } in &probes {
+        digest.update(given);
+    }
+    Ok((seconds, *digest.finalize().as_bytes()))
 }
 
 /// A stage with a job whose window is full.
@@ -119,6 +136,8 @@ struct Probe<B: Backend> {
     job: Job<B>,
     scratch: Scratch<B>,
     pass: Pass,
+    /// The values that a run gives: all the same.
+    given: Vec<u8>,
 }
 
 impl<B: Backend> Probe<B> {
@@ -139,12 +158,12 @@ impl<B: Backend> Probe<B> {
         #[expect(clippy::cast_possible_truncation, reason = "500 is an f32")]
         let time = (TIMESTEPS / 2.0) as f32;
         let pass = Pass::whole(grid, chunk, 0, branch, PassKind::Denoise, time);
-        Ok(Self { stage, job, scratch, pass })
+        Ok(Self { stage, job, scratch, pass, given: Vec::new() })
     }
 
     /// Seconds of one run, until its result can be read.
     fn run(&mut self) -> Result<f64, Error> {
-        let Self { stage, job, scratch, pass } = self;
+        let Self { stage, job, scratch, pass, given } = self;
         let (backend, config) = (stage.backend(), stage.config());
         let grid = job.grid();
         let frames = noise(backend, config.in_channels, pixels(config, grid))?;
@@ -153,12 +172,15 @@ impl<B: Backend> Probe<B> {
             _ => Input::Hidden(noise(backend, grid.tokens(), config.dim)?),
         };
         let begun = Instant::now();
-        if let Output::Hidden(out) | Output::Velocity(out) =
-            stage.submit(job, scratch, pass, input)?
-        {
-            backend.read_rows(&out, 0..1)?;
+        let output = stage.submit(job, scratch, pass, input)?;
+        let (Output::Hidden(out) | Output::Velocity(out)) = output else { return Ok(0.0) };
+        backend.read_rows(&out, 0..1)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if given.is_empty() {
+            let values = backend.download(&out)?;
+            given.extend(values.into_iter().flat_map(f32::to_le_bytes));
         }
-        Ok(begun.elapsed().as_secs_f64())
+        Ok(seconds)
     }
 }
 
@@ -255,7 +277,7 @@ fn noise<B: Backend>(backend: &B, rows: usize, columns: usize) -> Result<B::Tens
 mod tests {
     use std::collections::VecDeque;
 
-    use backend::{Class, Cpu};
+    use backend::{Class, Cpu, cpu::level::Level};
     use checkpoint::{Checkpoint, Ema, Source};
     use types::Window;
 
@@ -264,7 +286,7 @@ mod tests {
     #[test]
     fn every_time_of_the_embedded_model_is_a_positive_number() {
         let Speed { layer_seconds, embedding_seconds, head_seconds, decode_seconds, text_seconds } =
-            measured(GRID, Roles { text: true, decoder: true }).unwrap();
+            measured(GRID, Roles { text: true, decoder: true }).unwrap().speed;
 
         let optional = [decode_seconds.unwrap(), text_seconds.unwrap()];
         for seconds in [layer_seconds, embedding_seconds, head_seconds].into_iter().chain(optional)
@@ -276,7 +298,7 @@ mod tests {
     #[test]
     fn roles_that_are_off_are_not_timed() {
         let roles = |text, decoder| {
-            let speed = measured(GRID, Roles { text, decoder }).unwrap();
+            let speed = measured(GRID, Roles { text, decoder }).unwrap().speed;
             (speed.text_seconds.is_some(), speed.decode_seconds.is_some())
         };
         assert_eq!(roles(false, false), (false, false));
@@ -321,9 +343,24 @@ mod tests {
         assert_eq!(medians_of(&many), 0.01);
     }
 
+    #[test]
+    fn layers_give_what_those_of_their_class_give_and_others_do_not() {
+        let model = open().model().unwrap();
+        let probe = |cpu: Cpu| {
+            let roles = Roles { text: false, decoder: false };
+            measure(&Arc::new(cpu), &model, GRID, roles).unwrap().probe
+        };
+        let expected = probe(Cpu::f32_at(1, Level::Portable));
+
+        for class in Cpu::classes() {
+            let found = probe(Cpu::new(class, 2).unwrap());
+            assert_eq!(found == expected, class == Class::CpuF32, "{}", class.name());
+        }
+    }
+
     const GRID: TokenGrid = TokenGrid { frames: 3, rows: 2, columns: 2 };
 
-    fn measured(grid: TokenGrid, roles: Roles) -> Result<Speed, Error> {
+    fn measured(grid: TokenGrid, roles: Roles) -> Result<Profile, Error> {
         measure(&cpu(), &open().model().unwrap(), grid, roles)
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use identity::Expect;
 use link::{Notice, Seen, Switchboard, Way, tls};
-use plan::{cluster::Duty, placement::Speed};
+use plan::cluster::Duty;
 use proto::control::{self, TO_WORKER_BYTES_MAX, wire};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,7 +20,7 @@ use crate::{
     device::Task,
     loader::Wish,
     openings::{ContextUse, Order},
-    profile::Roles,
+    profile::{Profile, Roles},
     report::Report,
     service::Worker,
 };
@@ -215,25 +215,13 @@ impl Worker {
                 Err(failure) => drop(reply.send(Err(failure.to_string()))),
             }
         });
-        self.answer(done, move |speed| {
-            let mut profiled = wire::Profiled::default();
-            match speed {
-                Ok(Speed {
-                    layer_seconds,
-                    embedding_seconds,
-                    head_seconds,
-                    decode_seconds,
-                    text_seconds,
-                }) => {
-                    profiled.layer_seconds = layer_seconds;
-                    profiled.embedding_seconds = embedding_seconds;
-                    profiled.head_seconds = head_seconds;
-                    profiled.decode_seconds = decode_seconds;
-                    profiled.text_seconds = text_seconds;
+        self.answer(done, move |profile| {
+            Said::Profiled(match profile {
+                Ok(profile) => profiled(&profile),
+                Err(problem) => {
+                    wire::Profiled { problem: Some(problem), ..wire::Profiled::default() }
                 }
-                Err(problem) => profiled.problem = Some(problem),
-            }
-            Said::Profiled(profiled)
+            })
         });
         Ok(())
     }
@@ -421,6 +409,18 @@ impl Worker {
                 drop(outbox.send(said(answer(result))));
             }
         });
+    }
+}
+
+fn profiled(Profile { speed, probe }: &Profile) -> wire::Profiled {
+    wire::Profiled {
+        problem: None,
+        layer_seconds: speed.layer_seconds,
+        embedding_seconds: speed.embedding_seconds,
+        head_seconds: speed.head_seconds,
+        decode_seconds: speed.decode_seconds,
+        text_seconds: speed.text_seconds,
+        probe_digest: probe.to_vec(),
     }
 }
 

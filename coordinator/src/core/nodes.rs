@@ -178,6 +178,7 @@ impl Core {
                     if let Some(session) = self.sessions.get_mut(&node) {
                         session.problem = None;
                     }
+                    self.cluster.handle_probed(node, control::probe(&profiled)?);
                     self.measure(node, control::speed(&profiled));
                 }
                 Some(problem) => self.profile_again(node, incarnation, problem),

@@ -1,12 +1,12 @@
 //! What a worker says of itself, as the plan takes it.
 
 use plan::{
-    cluster::Offer,
+    cluster::{Offer, Probe},
     placement::{Limits, Speed},
 };
 use types::Class;
 
-use super::{layers, wire};
+use super::{digest, layers, wire};
 use crate::Malformed;
 
 /// Characters of a node's name, at most.
@@ -52,6 +52,19 @@ pub fn node_name(name: &str) -> Result<(), Malformed> {
         return Err(Malformed::new("name", problem));
     }
     Ok(())
+}
+
+/// What the layers gave that a worker timed, if it says so.
+///
+/// # Errors
+///
+/// [`Malformed`] if it is no digest.
+pub fn probe(profiled: &wire::Profiled) -> Result<Option<Probe>, Malformed> {
+    if profiled.probe_digest.is_empty() {
+        return Ok(None);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = digest(&profiled.probe_digest)?;
+    Ok(Some(Probe(u64::from_be_bytes([a, b, c, d, e, f, g, h]))))
 }
 
 /// The times that a worker measured. Whether one can plan with them, the plan says.

@@ -345,6 +345,10 @@ pub struct Profiled {
     pub decode_seconds: ::core::option::Option<f64>,
     #[prost(double, optional, tag = "6")]
     pub text_seconds: ::core::option::Option<f64>,
+    /// BLAKE3 of what the timed layers gave: weights and inputs are seeded, so workers
+    /// of one numeric class have the same.
+    #[prost(bytes = "vec", tag = "7")]
+    pub probe_digest: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MeasureLink {

@@ -257,11 +257,11 @@ impl Member {
     }
 
     async fn profile(&self) {
-        let (reply, speed) = oneshot::channel();
+        let (reply, profile) = oneshot::channel();
         let (model, grid) = (Box::new(self.model.clone()), self.grid);
         let roles = Roles { text: false, decoder: false };
         self.tasks.send(Task::Profile { model, grid, roles, reply }).unwrap();
-        let speed = speed.await.unwrap().unwrap();
+        let speed = profile.await.unwrap().unwrap().speed;
         println!("{} {} {}", speed.layer_seconds, speed.embedding_seconds, speed.head_seconds);
     }
 

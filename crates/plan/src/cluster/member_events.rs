@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use types::{Fence, Incarnation, JobId, NodeId};
 
-use super::{Boot, Cluster, Command, Offer, SessionRefused, Stages};
+use super::{Boot, Cluster, Command, Offer, Probe, SessionRefused, Stages};
 use crate::placement::{Link, Speed};
 
 impl Cluster {
@@ -90,6 +90,12 @@ impl Cluster {
     /// No longer lists a member that is gone.
     pub fn forget_member(&mut self, node: NodeId) {
         self.members.forget(node);
+    }
+
+    /// A member was asked to show what it computes: what its layers gave. Its speed
+    /// comes next.
+    pub fn handle_probed(&mut self, node: NodeId, probe: Option<Probe>) {
+        self.members.prove(node, probe);
     }
 
     /// A member's speed is known.

@@ -20,6 +20,7 @@ use std::{
 
 use types::{Class, Incarnation, NodeId};
 
+use super::classes::{Probe, tell_apart};
 use crate::placement::{Limits, Link, Links, Speed, Worker};
 
 /// Drawn when a process begins: tells a reconnection from a restart.
@@ -56,6 +57,8 @@ pub struct Member {
     pub presence: Presence,
     /// What it was measured to take, in this life.
     pub speed: Option<Speed>,
+    /// What its timed layers gave, in this life.
+    pub probe: Option<Probe>,
     /// Why nothing is given to it: until it opens another session, or in this life.
     pub excluded: Option<String>,
     /// Whether it is left out for the rest of its life.
@@ -202,6 +205,12 @@ impl Members {
         }
     }
 
+    pub(super) fn prove(&mut self, node: NodeId, probe: Option<Probe>) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.probe = probe;
+        }
+    }
+
     /// Gives whether it is news.
     pub(super) fn profile(&mut self, node: NodeId, speed: Speed) -> bool {
         let member = self.members.get_mut(&node);
@@ -246,7 +255,9 @@ impl Members {
     /// Those that a plan can count on, in the order of their identities.
     pub(super) fn able(&self) -> Vec<(NodeId, Worker)> {
         let able = self.members.iter().map(|(&node, member)| Some((node, member.worker()?)));
-        able.flatten().collect()
+        let mut able = able.flatten().collect::<Vec<_>>();
+        tell_apart(&mut able, |node| self.get(node)?.probe);
+        able
     }
 
     /// A member as the planner sees it, if a plan can count on it.
@@ -282,6 +293,7 @@ impl Members {
             offer,
             presence: Presence::Here,
             speed: None,
+            probe: None,
             excluded: None,
             is_stuck: false,
             is_draining: false,

@@ -56,6 +56,7 @@
 
 mod advance;
 mod candidates;
+mod classes;
 pub mod command;
 mod faults;
 pub mod forecast;
@@ -77,6 +78,7 @@ use std::{
 
 use types::{Incarnation, JobId, NodeId};
 
+pub use classes::Probe;
 pub use command::Command;
 pub use forecast::{Forecast, NoForecast, Question, Snapshot};
 pub use job::{Job, JobSpec, Outcome, Progress, Stages};

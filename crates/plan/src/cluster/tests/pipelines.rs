@@ -140,6 +140,21 @@ fn pipeline_stands_in_one_numeric_class() {
 }
 
 #[test]
+fn members_of_one_class_that_give_different_results_do_not_stand_in_one_pipeline() {
+    let mut hand = Hand::new(policy());
+    for (node, probe) in [(A, 7), (B, 8), (C, 7)] {
+        hand.session(node, Boot(1), offer());
+        hand.cluster.handle_probed(node, Some(Probe(probe)));
+        hand.cluster.handle_profiled(hand.now, node, speed());
+    }
+    hand.settle();
+
+    let mut stages = hand.cluster.pipeline().stages();
+    stages.sort();
+    assert_eq!(stages, [A, C]);
+}
+
+#[test]
 fn members_that_no_plan_can_be_made_with_are_left_out_with_the_reason() {
     let mut hand = Hand::new(policy());
     hand.enter(A, holder(0..2));
