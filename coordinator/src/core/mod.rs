@@ -21,6 +21,7 @@ mod nodes;
 mod pace;
 mod readiness;
 mod spent;
+mod tempo;
 mod videos;
 pub(crate) mod views;
 mod waiting;
@@ -151,6 +152,7 @@ pub(crate) struct Core {
     /// Where videos stood when someone asked last.
     line: Line,
     spent: spent::Spent,
+    tempo: tempo::Tempo,
     spans: Spans,
     /// Bytes of finished videos that are kept, at most.
     videos_bytes_max: u64,
@@ -199,6 +201,7 @@ impl Core {
             places: waiting::Places::default(),
             line: Line::default(),
             spent: spent::Spent::default(),
+            tempo: tempo::Tempo::default(),
             spans: Spans::default(),
             videos_bytes_max,
             links: BTreeMap::new(),
@@ -307,6 +310,8 @@ impl Core {
                 self.cluster.handle_committed(now, fence, chunk);
                 let bytes = self.films.get(&fence.job).map_or(0, Film::chunk_bytes);
                 self.spans.commit(fence, chunk, bytes);
+                let times = self.cluster.job(fence.job).map_or(1.0, |job| job.spec.times);
+                self.tempo.handle_commit(times);
                 let open = self.cluster.placed();
                 self.pace.handle_commit(now, open);
             }

@@ -163,7 +163,9 @@ impl Core {
                 let counters = heartbeat.counters.map(control::counters).transpose()?;
                 if let Some(counters) = counters.filter(|_| self.cluster.pipeline().is_ready()) {
                     let assignment = self.cluster.pipeline().assignment();
-                    self.spent.hear(assignment, node, Heard { incarnation, at: now, counters });
+                    let heard = Heard { incarnation, at: now, counters };
+                    self.spent.hear(assignment, node, heard);
+                    self.hear_tempo(node, heard);
                 }
                 if let Some(counters) = &counters {
                     self.cluster.handle_done(now, node, done(counters));
