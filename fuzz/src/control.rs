@@ -230,6 +230,7 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
             progress: vec![wire::Progress { fence: fence.clone(), chunk: 3 }],
             memory_used_bytes: 1 << 30,
             counters: Some(counters),
+            loading: 5 << 20,
         }),
         Said::Profiled(wire::Profiled {
             problem: None,

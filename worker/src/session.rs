@@ -391,6 +391,7 @@ impl Worker {
             progress: progress.collect(),
             memory_used_bytes: resident_bytes(),
             counters: Some(counters),
+            loading: self.weights.loading(),
         }
     }
 

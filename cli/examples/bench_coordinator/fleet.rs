@@ -186,7 +186,8 @@ impl Worker {
 
 fn beating() -> wire::Heartbeat {
     let counters = wire::Counters { runs: 1, compute_seconds: 1.0, ..wire::Counters::default() };
-    wire::Heartbeat { progress: Vec::new(), memory_used_bytes: 1 << 30, counters: Some(counters) }
+    let counters = Some(counters);
+    wire::Heartbeat { memory_used_bytes: 1 << 30, counters, ..wire::Heartbeat::default() }
 }
 
 fn versions() -> wire::Versions {

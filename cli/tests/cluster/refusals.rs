@@ -227,6 +227,7 @@ fn nonsense() -> Vec<Said> {
             progress: vec![wire::Progress { fence: fence(vec![5; 3]), chunk: 9 }],
             memory_used_bytes: u64::MAX,
             counters: None,
+            loading: u64::MAX,
         }),
     ]
 }

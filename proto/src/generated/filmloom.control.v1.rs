@@ -274,6 +274,10 @@ pub struct Heartbeat {
     pub memory_used_bytes: u64,
     #[prost(message, optional, tag = "3")]
     pub counters: ::core::option::Option<Counters>,
+    /// Grows while weights are fetched and read, by bytes and by attempts to get them,
+    /// and by nothing else.
+    #[prost(uint64, tag = "4")]
+    pub loading: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Progress {

@@ -48,7 +48,7 @@
 //!   pipeline, not by the jobs that wait; but for one that plans, which comes at most
 //!   once in the time that members take to settle (`bench_cluster` measures both).
 //!
-//! - No job waits for ever for a member that is here (`stalls`).
+//! - No job waits for ever for a member that is here, nor does a pipeline (`stalls`).
 //!
 //! Limits: `queue_max` jobs wait, and those that are made again. Commands are to be
 //! drained after every event. Jobs that ended, and members that are gone, are listed
@@ -100,7 +100,7 @@ pub struct Policy {
     pub settle: Duration,
     /// How long a lost member may take to come back.
     pub grace: Duration,
-    /// How long nothing may happen to a placed job, at least.
+    /// How long nothing may happen to a placed job, at least, and to a member that loads.
     pub patience: Duration,
     /// Placements of a job, before it counts as the cause of its failures.
     pub attempts_max: u32,
