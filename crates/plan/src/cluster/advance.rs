@@ -101,8 +101,8 @@ impl Cluster {
         if self.policy.attempts_max <= job.attempts {
             let attempts = job.attempts;
             let problem = format!(
-                "workers were lost, or did nothing, in {attempts} attempts to make this video: \
-                 look at the cluster's state, and ask again"
+                "workers were lost, or did nothing, in {attempts} attempts in a row to make more \
+                 of this video: look at the cluster's state, and ask again"
             );
             return self.end(id, Outcome::Failed(problem));
         }

@@ -102,7 +102,8 @@ pub struct Policy {
     pub grace: Duration,
     /// How long nothing may happen to a placed job, at least, and to a member that loads.
     pub patience: Duration,
-    /// Placements of a job, before it counts as the cause of its failures.
+    /// Placements of a job in a row that bring no chunk that it had never had, before
+    /// it counts as the cause of its failures.
     pub attempts_max: u32,
     /// Chunks of a job that may be at the decoder at once.
     pub decoding_max: u32,

@@ -166,17 +166,52 @@ fn decoder_that_comes_back_begins_anew() {
 fn job_that_lost_workers_too_often_fails() {
     let mut hand = Hand::ready(Policy { attempts_max: 2, ..policy() }, &[(A, offer())]);
     hand.create(JOB, 2);
-    for boot in 2..4 {
+    for _ in 0..2 {
         hand.run(JOB);
-        hand.cluster.handle_lost(hand.now, A, Incarnation(boot - 1));
-        hand.session(A, Boot(boot.into()), offer());
-        hand.cluster.handle_profiled(hand.now, A, speed());
-        hand.settle();
+        restart(&mut hand);
     }
 
     let Some(Outcome::Failed(problem)) = hand.job(JOB).outcome() else { panic!() };
     assert!(problem.contains("in 2 attempts"), "{problem}");
     assert_eq!(hand.cluster.placed(), 0);
+}
+
+#[test]
+fn job_that_gets_further_each_time_is_made_however_often_workers_are_lost() {
+    let mut hand = Hand::ready(Policy { attempts_max: 2, ..policy() }, &[(A, offer())]);
+    hand.create(JOB, 9);
+    for attempt in 0..8 {
+        let fence = hand.run(JOB);
+        // All that was made before is made again.
+        for chunk in 0..=attempt {
+            hand.commit(fence, chunk);
+        }
+        restart(&mut hand);
+        // An attempt in between that brings nothing.
+        let fence = hand.run(JOB);
+        (0..attempt).for_each(|chunk| hand.commit(fence, chunk));
+        restart(&mut hand);
+    }
+
+    assert_eq!(hand.job(JOB).outcome(), None);
+    let fence = hand.run(JOB);
+    (0..9).for_each(|chunk| hand.commit(fence, chunk));
+    (0..9).for_each(|chunk| hand.publish(JOB, chunk));
+    assert_eq!(hand.job(JOB).outcome(), Some(&Outcome::Completed));
+}
+
+#[test]
+fn job_that_breaks_its_workers_at_the_same_chunk_each_time_fails() {
+    let mut hand = Hand::ready(Policy { attempts_max: 3, ..policy() }, &[(A, offer())]);
+    hand.create(JOB, 9);
+    for attempt in 0..4 {
+        assert_eq!(hand.job(JOB).outcome(), None, "at attempt {attempt}");
+        let fence = hand.run(JOB);
+        (0..4).for_each(|chunk| hand.commit(fence, chunk));
+        restart(&mut hand);
+    }
+
+    assert!(matches!(hand.job(JOB).outcome(), Some(Outcome::Failed(_))));
 }
 
 #[test]
@@ -316,4 +351,13 @@ fn gone_member_is_forgotten_but_for_the_number_of_its_life() {
     assert_eq!(hand.cluster.members().count(), 0);
 
     assert_eq!(hand.session(A, Boot(2), offer()), Incarnation(2));
+}
+
+/// A's process ends, and another one takes its place.
+fn restart(hand: &mut Hand) {
+    let incarnation = hand.cluster.members.get(A).unwrap().incarnation;
+    hand.cluster.handle_lost(hand.now, A, incarnation);
+    hand.session(A, Boot(u128::from(incarnation.0) + 1), offer());
+    hand.cluster.handle_profiled(hand.now, A, speed());
+    hand.settle();
 }

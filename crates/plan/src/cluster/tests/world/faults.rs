@@ -110,6 +110,7 @@ impl World {
     fn restart_coordinator(&mut self) {
         self.reign += 1;
         self.placed.clear();
+        self.attempts.clear();
         self.excused.clear();
         self.cluster = Cluster::new(policy(self.setting));
         for (&node, &(incarnation, boot)) in &self.store.lives {
