@@ -255,11 +255,9 @@ impl Core {
 
     /// Nothing waits for those any more that are gone for good.
     fn forget_hops(&self) {
-        let gone = self.cluster.members().filter(|(_, member)| member.presence == Presence::Gone);
-        let gone: BTreeSet<NodeId> = gone.map(|(node, _)| node).collect();
-        if !gone.is_empty() {
-            self.switchboard.retain(|node| !gone.contains(&node));
-        }
+        let alive = self.cluster.members().filter(|(_, member)| member.presence != Presence::Gone);
+        let alive: BTreeSet<NodeId> = alive.map(|(node, _)| node).collect();
+        self.switchboard.retain(|node| alive.contains(&node));
     }
 
     /// Two workers that are here cannot reach each other: their messages go by this

@@ -14,6 +14,9 @@ impl Cluster {
         self.admit();
         self.decode();
         self.mark(now);
+        if self.members.forget_gone(now) {
+            self.done.retain(|&node, _| self.members.get(node).is_some());
+        }
     }
 
     fn plan(&mut self, now: Duration) {

@@ -51,8 +51,8 @@
 //! - No job waits for ever for a member that is here, nor does a pipeline (`stalls`).
 //!
 //! Limits: `queue_max` jobs wait, and those that are made again. Commands are to be
-//! drained after every event. Jobs that ended, and members that are gone, are listed
-//! until they are forgotten.
+//! drained after every event. Jobs that ended are listed until they are forgotten, and
+//! members that are gone for a time ([`members::GONE_LISTED`]).
 
 mod advance;
 mod candidates;
@@ -185,7 +185,8 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let lost = self.members.next_end(self.policy.grace);
         let plan = self.pipeline.due(self.policy.settle);
-        [lost, plan, self.next_stall()].into_iter().flatten().min()
+        let forgotten = self.members.next_forgotten();
+        [lost, plan, forgotten, self.next_stall()].into_iter().flatten().min()
     }
 
     /// What it is run with.
@@ -193,7 +194,7 @@ impl Cluster {
         &self.policy
     }
 
-    /// Who was ever here and was not forgotten.
+    /// Who is here, or was and is not forgotten yet.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.members.iter()
     }

@@ -341,16 +341,47 @@ fn member_that_may_have_missed_its_release_is_released_again() {
 }
 
 #[test]
-fn gone_member_is_forgotten_but_for_the_number_of_its_life() {
+fn gone_member_is_forgotten_after_a_time_but_for_the_number_of_its_life() {
     let mut hand = one();
-    hand.cluster.forget_member(A);
+    hand.wait(2 * GONE_LISTED);
     assert_eq!(hand.cluster.members().count(), 1, "it is here");
 
     hand.cluster.handle_left(hand.now, A, Incarnation(1));
-    hand.cluster.forget_member(A);
+    let left = hand.now;
+    hand.wait(GONE_LISTED - Duration::from_secs(1));
+    assert_eq!(hand.cluster.members().count(), 1, "it was here lately");
+    assert_eq!(hand.cluster.poll_timeout(), Some(left + GONE_LISTED));
+    hand.wait(Duration::from_secs(1));
     assert_eq!(hand.cluster.members().count(), 0);
 
     assert_eq!(hand.session(A, Boot(2), offer()), Incarnation(2));
+}
+
+#[test]
+fn member_that_was_gone_and_is_here_again_is_not_forgotten() {
+    let mut hand = one();
+    hand.cluster.handle_left(hand.now, A, Incarnation(1));
+    hand.wait(GONE_LISTED / 2);
+    hand.session(A, Boot(2), offer());
+
+    hand.wait(GONE_LISTED);
+
+    assert!(hand.cluster.members.is_here(A));
+}
+
+#[test]
+fn of_many_that_are_gone_the_latest_are_listed() {
+    let mut hand = Hand::new(policy());
+    let many = GONE_MAX as u128 + 10;
+    for node in 0..many {
+        hand.session(NodeId(node), Boot(1), offer());
+        hand.cluster.handle_lost(hand.now, NodeId(node), Incarnation(1));
+        hand.wait(GRACE);
+    }
+
+    let listed = hand.cluster.members().map(|(node, _)| node.0);
+
+    assert!(listed.eq(10..many));
 }
 
 /// A's process ends, and another one takes its place.
