@@ -31,6 +31,7 @@ mod transfer;
 pub mod transport;
 pub mod window;
 
+pub use dial::jittered;
 pub use hop::{Full, Traffic};
 pub use measure::Measured;
 pub use service::DataService;
