@@ -31,7 +31,8 @@ impl std::fmt::Debug for EtcdTls {
 #[cfg(feature = "etcd")]
 impl From<EtcdTls> for store::etcd::Tls {
     fn from(EtcdTls { ca_pem, client_pem }: EtcdTls) -> Self {
-        let client = |(certificate_pem, key_pem)| store::etcd::TlsClient { certificate_pem, key_pem };
+        let client =
+            |(certificate_pem, key_pem)| store::etcd::TlsClient { certificate_pem, key_pem };
         Self { ca_pem, client: client_pem.map(client) }
     }
 }

@@ -37,8 +37,8 @@ fn worker_is_dialled_where_it_says_and_where_nobody_is_another_way_is_found() {
     let mut pool = Pool::start(&[]);
     let listen = format!("127.0.0.1:{}", free_port());
     let nobody = format!("127.0.0.1:{}", free_port());
-    // The lead dials who comes after it: at the second address that this one names.
-    pool.add_worker(&["--layers", "0..4"]);
+    // One of the two dials, so that it is at an address that the other one names.
+    pool.add_worker(&["--layers", "0..4", "--listen", "none"]);
     let second = ["--advertise", &nobody, "--advertise", &listen];
     pool.add_worker(&[&["--layers", "4..8", "--listen", &listen][..], &second].concat());
     pool.wait_ready(2);
@@ -51,7 +51,7 @@ fn worker_is_dialled_where_it_says_and_where_nobody_is_another_way_is_found() {
     pool.workers.clear();
     pool.wait("both are gone", || pool.members().is_empty().then_some(()));
 
-    pool.add_worker(&["--layers", "0..4"]);
+    pool.add_worker(&["--layers", "0..4", "--listen", "none"]);
     pool.add_worker(&["--layers", "4..8", "--advertise", &nobody]);
     pool.wait_ready(2);
     let id = pool.create(PROMPT, 5, 1.0);
