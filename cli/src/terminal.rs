@@ -4,6 +4,9 @@
 //! reader that went away (`filmloom plan | head -1`) is no failure: what it
 //! does not want to read is dropped, and a video is finished all the same. A
 //! result that is lost in another way (a full disk) is one.
+//!
+//! Some of it others chose: names of workers, reasons, what a server answers. What a
+//! terminal would obey in that is replaced here, in JSON written as an escape.
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Write},
@@ -12,6 +15,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use types::text::{is_plain, plain};
 
 use crate::failure::Failure;
 
@@ -21,7 +25,7 @@ use crate::failure::Failure;
 ///
 /// [`Failure::Machine`] if it is lost.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
-    match write(&mut io::stdout().lock(), text) {
+    match write(&mut io::stdout().lock(), &plain(text)) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::Machine(format!("cannot write to standard output: {error}")))
         }
@@ -49,12 +53,25 @@ pub(crate) fn json_lines(value: &impl Serialize) -> Result<(), Failure> {
 
 fn json(text: serde_json::Result<String>) -> Result<(), Failure> {
     let text = text.map_err(|error| Failure::Machine(format!("cannot write JSON: {error}")))?;
-    result(&format!("{text}\n"))
+    result(&format!("{}\n", escaped(&text)))
+}
+
+/// JSON in which no string has a character that a terminal obeys.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Line ends stand between strings only.
+        match character == '\n' || is_plain(character) {
+            true => escaped.push(character),
+            false => escaped += &format!("\\u{:04x}", u32::from(character)),
+        }
+    }
+    escaped
 }
 
 /// Writes a line to standard error. Where that fails there is nobody to tell.
 pub(crate) fn say(line: &str) {
-    let _ = write(&mut io::stderr().lock(), &format!("{line}\n"));
+    let _ = write(&mut io::stderr().lock(), &format!("{}\n", plain(line)));
 }
 
 /// Says why a command ended, if it failed, and gives the process' exit status.
@@ -94,8 +111,8 @@ impl Bar {
 
     /// Moves the bar and changes the words beside it.
     pub(crate) fn show(&self, position: u64, before: String, after: String) {
-        self.0.set_prefix(before);
-        self.0.set_message(after);
+        self.0.set_prefix(plain(&before).into_owned());
+        self.0.set_message(plain(&after).into_owned());
         self.0.set_position(position);
         if self.0.is_hidden() {
             self.0.set_draw_target(ProgressDrawTarget::stderr());
@@ -110,5 +127,23 @@ impl Bar {
     /// Takes the bar off the terminal.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_value_and_gives_a_terminal_no_orders() {
+        let value = serde_json::json!({ "name": "a\x1b[2J\u{9b}\x7f\u{202e}ü" });
+
+        let shown = escaped(&serde_json::to_string_pretty(&value).unwrap());
+
+        assert!(
+            shown.chars().all(|character| character == '\n' || is_plain(character)),
+            "{shown:?}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 }

@@ -40,6 +40,8 @@ pub use self::core::UNCOMMITTED_CHUNKS_MAX;
 pub use admin::{Admin, AdminError, DrainingWorker, NotReached};
 pub use model::Served;
 pub use run::{Config, Error, Running, start};
+#[cfg(feature = "etcd")]
+pub use state::EtcdTls;
 pub use state::State;
 pub use tenure::InUse;
 pub use tokens::{ListedToken, TokenPage, TokenUse, Tokens, TokensError};

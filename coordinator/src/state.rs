@@ -11,6 +11,32 @@ use crate::{
     tenure,
 };
 
+/// Who is trusted to be etcd, and who this is, in PEM.
+#[cfg(feature = "etcd")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// The authority that signed etcd's certificate.
+    pub ca_pem: Vec<u8>,
+    /// This client's certificate and its key, if etcd asks for one.
+    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+#[cfg(feature = "etcd")]
+impl std::fmt::Debug for EtcdTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdTls").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "etcd")]
+impl From<EtcdTls> for store::etcd::Tls {
+    fn from(EtcdTls { ca_pem, client_pem }: EtcdTls) -> Self {
+        let client =
+            |(certificate_pem, key_pem)| store::etcd::TlsClient { certificate_pem, key_pem };
+        Self { ca_pem, client: client_pem.map(client) }
+    }
+}
+
 /// Where records are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
@@ -24,6 +50,8 @@ pub enum State {
         endpoints: Vec<String>,
         /// What its keys are behind.
         cluster: String,
+        /// What TLS needs, for `https`.
+        tls: Option<EtcdTls>,
     },
 }
 
@@ -37,9 +65,10 @@ impl State {
         match self {
             Self::File => Ok(Arc::new(Embedded::open(&data.join(records::FILE)).await?)),
             #[cfg(feature = "etcd")]
-            Self::Etcd { endpoints, cluster } => {
+            Self::Etcd { endpoints, cluster, tls } => {
                 let (endpoints, cluster) = (endpoints.clone(), cluster.clone());
-                let options = store::etcd::Options { endpoints, cluster, tls: None };
+                let tls = tls.clone().map(store::etcd::Tls::from);
+                let options = store::etcd::Options { endpoints, cluster, tls };
                 Ok(Arc::new(store::Etcd::new(options).await?))
             }
         }

@@ -237,6 +237,7 @@ pub(crate) fn said() -> Vec<wire::FromWorker> {
                 bytes_per_second: 1e8,
                 latency_seconds: Some(1e-3),
             }],
+            loading: 5 << 20,
         }),
         Said::Profiled(wire::Profiled {
             problem: None,

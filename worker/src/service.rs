@@ -131,9 +131,12 @@ pub async fn run<B: Backend>(
     config: Config,
     backend: Arc<B>,
     checkpoint: Option<(ModelDigest, Checkpoint)>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<Finished, Error> {
-    let identity = join::identity(&config).await?;
+    let identity = tokio::select! {
+        identity = join::identity(&config) => identity?,
+        _ = stop.changed() => return Ok(Finished::Stopped),
+    };
     let Subject::Node(node) = *identity.subject() else {
         let problem = format!("{} holds the certificate of no node", config.data.display());
         return Err(Error::Refused(problem));
@@ -203,7 +206,10 @@ impl Worker {
                 _ if *self.stop.borrow() => return Ok(Finished::Stopped),
                 Ended::NotAMember(_) if self.config.token.is_some() && !has_joined_again => {
                     has_joined_again = true;
-                    join::join_again(&self.config).await?;
+                    tokio::select! {
+                        joined = join::join_again(&self.config) => joined?,
+                        _ = self.stop.changed() => return Ok(Finished::Stopped),
+                    }
                     continue;
                 }
                 Ended::Refused(message) | Ended::NotAMember(message) => {

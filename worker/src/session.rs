@@ -384,6 +384,7 @@ impl Worker {
             memory_used_bytes: resident_bytes(),
             counters: Some(counters),
             links: seen.into_iter().take(LINKS_MAX).map(link_seen).collect(),
+            loading: self.weights.loading(),
         }
     }
 

@@ -161,6 +161,7 @@ impl Worker {
                 head_seconds: layer_seconds,
                 decode_seconds: Some(10.0 * layer_seconds),
                 text_seconds: Some(layer_seconds),
+                probe_digest: vec![7; 32],
             }),
             Asked::Assign(assign) => Said::StageReady(wire::StageReady {
                 assignment: assign.assignment,
@@ -186,7 +187,8 @@ impl Worker {
 
 fn beating() -> wire::Heartbeat {
     let counters = wire::Counters { runs: 1, compute_seconds: 1.0, ..wire::Counters::default() };
-    wire::Heartbeat { progress: Vec::new(), memory_used_bytes: 1 << 30, counters: Some(counters) }
+    let counters = Some(counters);
+    wire::Heartbeat { memory_used_bytes: 1 << 30, counters, ..wire::Heartbeat::default() }
 }
 
 fn versions() -> wire::Versions {

@@ -17,10 +17,12 @@ pub(crate) struct ServeArgs {
     /// folder].
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Where records are kept: etcd:http://HOST:PORT, more of them after commas
-    /// [default: a file in the data folder].
+    /// Where records are kept: etcd:http://HOST:PORT, or etcd:https://HOST:PORT, more
+    /// addresses after commas [default: a file in the data folder].
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
     /// Name of the cluster in etcd.
     #[arg(long, value_name = "NAME", default_value = "filmloom")]
     pub(crate) cluster: String,
@@ -91,6 +93,20 @@ pub(crate) struct WorkerArgs {
     pub(crate) trace: TraceArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// What etcd's TLS needs; the names are etcdctl's.
+#[derive(Arguments, Debug, Default)]
+pub(crate) struct EtcdArgs {
+    /// The authority that signed etcd's certificate, in PEM: for https.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cacert: Option<PathBuf>,
+    /// The certificate that etcd asks a client for, in PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// That certificate's key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub(crate) etcd_key: Option<PathBuf>,
 }
 
 /// Where spans go.

@@ -15,6 +15,7 @@ mod manage;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod process;
+mod records;
 mod serve;
 mod status;
 mod token;

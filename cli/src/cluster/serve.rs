@@ -10,7 +10,7 @@ use std::{
 use ::worker::Finished;
 use api::{Access, Keys};
 use backend::Backend;
-use coordinator::{Config, Running, Served, State};
+use coordinator::{Config, Running, Served};
 use identity::JoinToken;
 use tokio::sync::watch;
 use types::ModelDigest;
@@ -20,7 +20,7 @@ use super::{
     discovery::{self, Announced},
     host_name,
     process::Process,
-    stopped, worker,
+    records, stopped, worker,
 };
 use crate::{failure::Failure, source, terminal};
 
@@ -58,7 +58,7 @@ async fn serve(
     };
     let config = Config {
         data: data.clone(),
-        state: state(args)?,
+        state: records::state(args)?,
         http: args.http,
         grpc: args.grpc,
         access,
@@ -139,18 +139,6 @@ fn beside(
         }
     });
     Ok(())
-}
-
-/// Where records are kept.
-fn state(args: &ServeArgs) -> Result<State, Failure> {
-    let Some(store) = &args.store else { return Ok(State::File) };
-    #[cfg(feature = "etcd")]
-    if let Some(endpoints) = store.strip_prefix("etcd:") {
-        let endpoints = endpoints.split(',').map(str::to_owned).collect();
-        return Ok(State::Etcd { endpoints, cluster: args.cluster.clone() });
-    }
-    let built = if cfg!(feature = "etcd") { "" } else { " (this filmloom was built without etcd)" };
-    Err(Failure::Input(format!("--store {store}: give etcd:http://HOST:PORT{built}")))
 }
 
 fn access(args: &ServeArgs) -> Result<Access, Failure> {

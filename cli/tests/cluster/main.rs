@@ -8,6 +8,9 @@ mod clients;
 mod doors;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "etcd")]
+mod etcd_tls;
+mod limits;
 mod live;
 mod manage;
 mod overload;
@@ -17,6 +20,7 @@ mod plans;
 mod players;
 mod pool;
 mod refusals;
+mod starting;
 #[cfg(feature = "otlp")]
 mod traces;
 mod viewer;

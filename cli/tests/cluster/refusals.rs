@@ -227,6 +227,12 @@ fn nonsense() -> Vec<Said> {
             progress: vec![wire::Progress { fence: fence(vec![5; 3]), chunk: 9 }],
             memory_used_bytes: u64::MAX,
             counters: None,
+            links: vec![wire::LinkSeen {
+                peer: vec![9; 16],
+                bytes_per_second: f64::NAN,
+                latency_seconds: Some(-1.0),
+            }],
+            loading: u64::MAX,
         }),
     ]
 }

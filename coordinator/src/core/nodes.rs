@@ -167,9 +167,8 @@ impl Core {
                     self.spent.hear(assignment, node, heard);
                     self.hear_tempo(node, heard);
                 }
-                if let Some(counters) = &counters {
-                    self.cluster.handle_done(now, node, done(counters));
-                }
+                let done = done(&counters.unwrap_or_default(), heartbeat.loading);
+                self.cluster.handle_done(now, node, done);
                 self.hear_links(node, &heartbeat.links)?;
                 if let Some(session) = self.sessions.get_mut(&node) {
                     session.heartbeat = heartbeat;
@@ -260,11 +259,9 @@ impl Core {
 
     /// Nothing waits for those any more that are gone for good.
     fn forget_hops(&self) {
-        let gone = self.cluster.members().filter(|(_, member)| member.presence == Presence::Gone);
-        let gone: BTreeSet<NodeId> = gone.map(|(node, _)| node).collect();
-        if !gone.is_empty() {
-            self.switchboard.retain(|node| !gone.contains(&node));
-        }
+        let alive = self.cluster.members().filter(|(_, member)| member.presence != Presence::Gone);
+        let alive: BTreeSet<NodeId> = alive.map(|(node, _)| node).collect();
+        self.switchboard.retain(|node| alive.contains(&node));
     }
 
     /// Two workers that are here cannot reach each other: their messages go by this
@@ -323,14 +320,35 @@ pub(crate) fn presence(member: &Member) -> &'static str {
     }
 }
 
-/// A number that grows as a device does something.
-fn done(counters: &Counters) -> u64 {
+/// A number that grows as a worker's device, or what it is loaded with, does something.
+fn done(counters: &Counters, loading: u64) -> u64 {
     let milliseconds =
         |seconds: f64| Duration::try_from_secs_f64(seconds).map_or(0, |d| d.as_millis());
     let other = milliseconds(counters.decode_seconds) + milliseconds(counters.text_seconds);
-    counters.runs.saturating_add(u64::try_from(other).unwrap_or(u64::MAX))
+    let other = u64::try_from(other).unwrap_or(u64::MAX);
+    counters.runs.saturating_add(other).saturating_add(loading)
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_worker_does_counts_as_done() {
+        let idle = Counters { wait_seconds: 9.0, ..Counters::default() };
+        let each = [
+            done(&Counters { runs: 1, ..idle }, 0),
+            done(&Counters { decode_seconds: 0.5, ..idle }, 0),
+            done(&Counters { text_seconds: 0.5, ..idle }, 0),
+            done(&idle, 1),
+        ];
+
+        assert_eq!(done(&idle, 0), 0);
+        assert!(each.iter().all(|&done| 0 < done), "{each:?}");
+        assert_eq!(done(&Counters { runs: 7, ..idle }, u64::MAX), u64::MAX);
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
     manifest::{self, Manifest},
     names::{Naming, latent},
     source::join,
-    tensors::{Recipes, Stored},
+    tensors::{Recipes, Stored, Tally},
     weights::{self, Ema, WeightFiles, Weights},
 };
 
@@ -36,6 +36,8 @@ pub struct Checkpoint {
     vae: Option<Place>,
     text_encoder: Option<Place>,
     tokenizer: Option<String>,
+    /// Bytes of tensors that were handed out.
+    tally: Tally,
 }
 
 /// Where a part is.
@@ -87,6 +89,7 @@ impl Checkpoint {
             tokenizer: TOKENIZERS.iter().find(|path| source.has(path)).map(|path| (*path).into()),
             source,
             ema,
+            tally: Tally::default(),
         };
         parts.look_in_root()?;
         let places = [&parts.transformer, &parts.vae, &parts.text_encoder];
@@ -95,6 +98,11 @@ impl Checkpoint {
         }
         parts.check_digest()?;
         Ok(parts)
+    }
+
+    /// The same, whose tensors count as read in this tally once they are handed out.
+    pub fn counted(self, tally: Tally) -> Self {
+        Self { tally, ..self }
     }
 
     fn look_in_root(&mut self) -> Result<()> {
@@ -286,7 +294,8 @@ impl Checkpoint {
             _ => Recipes::new(),
         };
         warnings.extend(latent::describe(&recipes));
-        let tensors = Tensors::stored(Stored { part: Part::Transformer, weights, naming, recipes });
+        let (part, tally) = (Part::Transformer, self.tally.clone());
+        let tensors = Tensors::stored(Stored { part, weights, naming, recipes, tally });
         tensors.check(&needed(&config))?;
         let surplus = tensors.check_surplus(&manifest::whole_transformer(&config));
         tolerate(surplus, family != Family::Filmloom, &mut warnings)?;
@@ -302,7 +311,8 @@ impl Checkpoint {
         let config = self.vae()?;
         let weights = self.weights(Part::Vae)?;
         let naming = Naming::of_vae(&weights.tensors, config.res_units);
-        let stored = Stored { part: Part::Vae, weights, naming, recipes: Recipes::new() };
+        let (recipes, tally) = (Recipes::new(), self.tally.clone());
+        let stored = Stored { part: Part::Vae, weights, naming, recipes, tally };
         opened(stored, &manifest::vae_decoder(&config), config)
     }
 
@@ -315,7 +325,8 @@ impl Checkpoint {
         let config = self.text_encoder()?;
         let weights = self.weights(Part::TextEncoder)?;
         let naming = Naming::of_text_encoder(&weights.tensors);
-        let stored = Stored { part: Part::TextEncoder, weights, naming, recipes: Recipes::new() };
+        let (recipes, tally) = (Recipes::new(), self.tally.clone());
+        let stored = Stored { part: Part::TextEncoder, weights, naming, recipes, tally };
         opened(stored, &manifest::text_encoder(&config), config)
     }
 

@@ -56,5 +56,5 @@ pub use library::Library;
 pub use part::Part;
 pub use source::{Bytes, Source};
 pub use tensor::{Dtype, Tensor};
-pub use tensors::Tensors;
+pub use tensors::{Tally, Tensors};
 pub use weights::Ema;

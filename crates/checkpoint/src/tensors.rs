@@ -8,7 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -28,6 +31,10 @@ enum Backing {
     Random { shapes: BTreeMap<String, Vec<usize>>, seed: u64 },
 }
 
+/// Counts what has been read. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<AtomicU64>);
+
 /// Tensors in files.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -36,6 +43,8 @@ pub(crate) struct Stored {
     pub(crate) naming: Naming,
     /// Tensors made of rows of others, by canonical name.
     pub(crate) recipes: Recipes,
+    /// Bytes of tensors that were handed out.
+    pub(crate) tally: Tally,
 }
 
 /// Row ranges to put together, by canonical name.
@@ -53,6 +62,18 @@ struct Found<'a> {
     name: &'a str,
     tensor: &'a StoredTensor,
     rows: Range<usize>,
+}
+
+impl Tally {
+    /// So much more was read.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// All that was read.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Tensors {
@@ -147,7 +168,9 @@ impl Stored {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let mut parts = Vec::new();
         for Found { name, tensor, rows } in self.find(name, shape)? {
-            parts.push(rows_of(tensor.load(name)?, rows));
+            let part = rows_of(tensor.load(name)?, rows);
+            self.tally.add(part.bytes.len() as u64);
+            parts.push(part);
         }
         match <[Tensor; 1]>::try_from(parts) {
             Ok([only]) => Ok(Tensor { shape: shape.to_vec(), ..only }),

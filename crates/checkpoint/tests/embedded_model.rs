@@ -2,10 +2,31 @@
 
 use std::path::Path;
 
-use checkpoint::{Checkpoint, Ema, Error, Source, manifest};
+use checkpoint::{Checkpoint, Ema, Error, Source, Tally, manifest};
 use types::{
     Attention, Mla, QueryNorm, Rope, Sampler, SizedChunk, StepList, Update, Video, Window,
 };
+
+#[test]
+fn every_tensor_that_is_handed_out_counts_as_read_and_no_other() {
+    let tally = Tally::default();
+    let counted = open().counted(tally.clone());
+    let opened = counted.open_transformer(Some(0..1)).unwrap();
+    assert_eq!(tally.read(), 0, "opening reads none");
+
+    let manifest = manifest::transformer(&opened.config, 0..1);
+    let handed = manifest.iter().map(|(name, shape)| opened.tensors.get(name, shape).unwrap());
+
+    let bytes: u64 = handed.map(|tensor| tensor.bytes.len() as u64).sum();
+    assert_eq!(tally.read(), bytes);
+    open()
+        .open_transformer(Some(0..1))
+        .unwrap()
+        .tensors
+        .get(&manifest[0].0, &manifest[0].1)
+        .unwrap();
+    assert_eq!(tally.read(), bytes, "of another checkpoint");
+}
 
 #[test]
 fn the_embedded_model_resolves_as_its_card_says() {

@@ -163,7 +163,7 @@ async fn open(address: &str, config: &ClientConfig, hello: Hello) -> Result<Link
 }
 
 /// A time between nothing and `wait`, so that many do not come back at once.
-fn jittered(wait: Duration) -> Duration {
+pub fn jittered(wait: Duration) -> Duration {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
         Ok(()) => wait.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)),

@@ -32,6 +32,7 @@ mod transfer;
 pub mod transport;
 pub mod window;
 
+pub use dial::jittered;
 pub use hop::{Full, Traffic};
 pub use live::Seen;
 pub use measure::Measured;

@@ -81,8 +81,9 @@ pub(crate) async fn channel(address: &str, opened: Opened) -> Result<Channel, Co
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
+    let unreadable = |error| ConnectError { is_final: true, ..ConnectError::new(address, &error) };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| ConnectError::new(address, &error))?
+        .map_err(unreadable)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .max_frame_size(HTTP_FRAME_BYTES)
@@ -102,15 +103,31 @@ pub struct ConnectError {
     pub address: String,
     /// Why, with the causes.
     pub reason: String,
+    /// Whether another attempt would end like this one: the address is none, or
+    /// somebody answers who is not to be spoken with.
+    pub is_final: bool,
 }
 
+/// Somebody answers, and there will be no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoHandshake(String);
+
 impl ConnectError {
-    fn new(address: &str, error: &dyn std::error::Error) -> Self {
+    fn new(address: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         // The first says only that it is a transport's.
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         let reason = causes.map(ToString::to_string).last();
-        Self { address: address.to_owned(), reason: reason.unwrap_or_else(|| error.to_string()) }
+        let reason = reason.unwrap_or_else(|| error.to_string());
+        let mut all = std::iter::successors(Some(error), |cause| cause.source());
+        let is_final = all.any(|cause| cause.downcast_ref().is_some_and(is_final));
+        Self { address: address.to_owned(), reason, is_final }
     }
+}
+
+fn is_final(error: &io::Error) -> bool {
+    let is_refused = error.get_ref().is_some_and(|inner| inner.is::<NoHandshake>());
+    is_refused || error.kind() == io::ErrorKind::InvalidInput
 }
 
 async fn dial(address: &str, config: Arc<ClientConfig>) -> io::Result<Opened> {
@@ -120,13 +137,15 @@ async fn dial(address: &str, config: Arc<ClientConfig>) -> io::Result<Opened> {
     tls.await.map_err(plain)
 }
 
-/// What `identity` says of a certificate, without what rustls puts around it.
+/// What rustls says; of a certificate, what `identity` does.
 fn plain(error: io::Error) -> io::Error {
-    let refused = error.get_ref().and_then(|inner| inner.downcast_ref());
-    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = refused {
-        return io::Error::other(other.0.to_string());
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(refused) = refused else { return error };
+    let mut said = refused.to_string();
+    if let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = refused {
+        said = other.0.to_string();
     }
-    error
+    io::Error::other(NoHandshake(said))
 }
 
 /// Accepts connections and makes them TLS, beside each other, so that none waits

@@ -11,6 +11,7 @@
 //! - [`ids`]: what names nodes, jobs, placements and models.
 //! - [`pass`]: one run of a chunk through the layers.
 //! - [`rope`]: which frequencies rotate which pairs of a head.
+//! - [`text`]: what of a peer's text may reach a terminal.
 //! - [`window`]: which frames a pass attends to.
 //! - [`tiles`]: how much of an attention's keys and values is made at once.
 //! - [`wan`]: facts of the published models.
@@ -20,6 +21,7 @@ pub mod config;
 pub mod ids;
 pub mod pass;
 pub mod rope;
+pub mod text;
 pub mod tiles;
 pub mod wan;
 pub mod window;

@@ -3,10 +3,14 @@
 //! A message is small on the wire and may be large in memory: an empty entry of a
 //! list has two bytes there and some fifty here. So lists are bounded before a
 //! message is kept. Texts for people are cut, not refused: a long reason is a reason
-//! too.
+//! too. What a terminal would obey in them is replaced.
 //!
 //! What a field means is read where it is used, with the functions of
 //! [`super`].
+
+use std::borrow::Cow;
+
+use types::text::plain;
 
 use super::wire::{self, from_worker::Kind as Said, to_worker::Kind as Asked};
 use crate::{
@@ -129,6 +133,9 @@ fn cut(text: &mut String, characters_max: usize) {
         text.truncate(end);
         text.shrink_to_fit();
     }
+    if let Cow::Owned(plain) = plain(text) {
+        *text = plain;
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +185,29 @@ mod tests {
 
         let Some(Said::JobFailed(failed)) = checked.kind else { panic!("{checked:?}") };
         assert_eq!(failed.problem, "ä".repeat(REASON_CHARACTERS_MAX));
+    }
+
+    #[test]
+    fn labels_and_reasons_give_a_terminal_no_orders_and_names_with_some_are_refused() {
+        let failed = wire::JobFailed { fence: None, problem: "no\x1b[2J room".to_owned() };
+        let hello = wire::Hello {
+            device: "cpu\u{9b}31m".to_owned(),
+            name: "box\x1b]0;title\x07".to_owned(),
+            classes: vec!["cpu-f32".to_owned()],
+            ..wire::Hello::default()
+        };
+        let said = |kind| from_worker(wire::FromWorker { incarnation: 1, kind: Some(kind) });
+
+        let failed = said(Said::JobFailed(failed)).unwrap().kind.unwrap();
+        let hello = said(Said::Hello(hello)).unwrap().kind.unwrap();
+
+        assert!(
+            matches!(failed, Said::JobFailed(failed) if failed.problem == "no\u{fffd}[2J room")
+        );
+        let Said::Hello(hello) = hello else { panic!("{hello:?}") };
+        assert_eq!(hello.device, "cpu\u{fffd}31m");
+        let refused = crate::control::offer(&hello).unwrap_err();
+        assert!(refused.problem.contains("\\u{1b}"), "{refused}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use plan::{
     cluster::{Offer, Probe},
     placement::{Limits, Speed},
 };
-use types::Class;
+use types::{Class, text::is_plain};
 
 use super::{digest, layers, wire};
 use crate::Malformed;
@@ -45,13 +45,19 @@ pub fn offer(hello: &wire::Hello) -> Result<Offer, Malformed> {
 ///
 /// # Errors
 ///
-/// [`Malformed`] if it is empty or too long.
+/// [`Malformed`] if it is empty or too long, or has a character that a terminal obeys.
 pub fn node_name(name: &str) -> Result<(), Malformed> {
     if name.is_empty() || name.chars().nth(NAME_CHARACTERS_MAX).is_some() {
         let problem = format!("has not 1 to {NAME_CHARACTERS_MAX} characters");
         return Err(Malformed::new("name", problem));
     }
-    Ok(())
+    match name.chars().find(|&character| !is_plain(character)) {
+        None => Ok(()),
+        Some(character) => {
+            let problem = format!("has the control character {character:?}: give another --name");
+            Err(Malformed::new("name", problem))
+        }
+    }
 }
 
 /// What the layers gave that a worker timed, if it says so.

@@ -55,7 +55,7 @@ pub mod node {
         Unspecified = 0,
         /// Its session is open.
         Here = 1,
-        /// Its session broke; it may come back.
+        /// Its session broke, or it left; it may come back. It is listed for an hour.
         Lost = 2,
         /// It finishes what is open.
         Draining = 3,

@@ -277,6 +277,10 @@ pub struct Heartbeat {
     /// Hops to other workers that carried enough to tell how fast they are.
     #[prost(message, repeated, tag = "4")]
     pub links: ::prost::alloc::vec::Vec<LinkSeen>,
+    /// Grows while weights are fetched and read, by bytes and by attempts to get them,
+    /// and by nothing else.
+    #[prost(uint64, tag = "5")]
+    pub loading: u64,
 }
 /// What a hop's own traffic shows, in the direction away from the worker.
 #[derive(Clone, PartialEq, ::prost::Message)]

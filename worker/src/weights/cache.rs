@@ -8,13 +8,15 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use checkpoint::{Blob, Blobs, Checkpoint, Contents, Ema, FileEntry, Need, Pinned, Source};
+use checkpoint::{
+    Blob, Blobs, Checkpoint, Contents, Ema, FileEntry, Need, Pinned, Problem, Source, Tally,
+};
 use tokio::sync::Mutex;
 use types::{Model, ModelDigest};
 
 use super::{
     Failure,
-    fetch::{self, Fetching, blocking},
+    fetch::{self, Fetching, Supply, blocking},
     lender::Lender,
 };
 
@@ -26,6 +28,8 @@ pub(super) struct Cache<L> {
     bytes_max: u64,
     /// The model that was fetched last. Whoever fetches the next one holds it.
     known: Mutex<Option<Arc<Known>>>,
+    /// Grows while blobs are fetched and compared.
+    loading: Tally,
 }
 
 /// A model whose digest was made again.
@@ -37,8 +41,8 @@ struct Known {
 
 impl<L: Lender> Cache<L> {
     /// `bytes_max` is what the blobs may take.
-    pub(super) fn new(lender: L, blobs: Blobs, bytes_max: u64) -> Self {
-        Self { lender, blobs, bytes_max, known: Mutex::new(None) }
+    pub(super) fn new(lender: L, blobs: Blobs, bytes_max: u64, loading: Tally) -> Self {
+        Self { lender, blobs, bytes_max, known: Mutex::new(None), loading }
     }
 
     /// The configuration of a model. No weights are fetched for it.
@@ -75,7 +79,7 @@ impl<L: Lender> Cache<L> {
         if let Some(known) = known.as_ref().filter(|known| known.contents.digest == digest) {
             return Ok(Arc::clone(known));
         }
-        let contents = fetch::contents(&self.lender, digest).await?;
+        let contents = fetch::contents(&self.lender, digest, &self.loading).await?;
         // Before room is made for what it lists.
         contents.check()?;
         let files = contents.files.iter().map(FileEntry::blob).collect();
@@ -97,19 +101,30 @@ impl<L: Lender> Cache<L> {
         if self.bytes_max < bytes {
             return Err(Failure::CacheTooSmall { bytes, bytes_max: self.bytes_max });
         }
-        let (blobs, begun) = (self.blobs.clone(), Instant::now());
+        let (blobs, begun, loading) = (self.blobs.clone(), Instant::now(), self.loading.clone());
         let found = blocking(move || {
             let pinned = blobs.pin(wanted.iter().map(|blob| blob.digest), SystemTime::now());
-            blobs.missing(&wanted).map(|missing| (pinned, missing))
+            missing(&blobs, &wanted, &loading).map(|missing| (pinned, missing))
         });
         let (pinned, missing) = found.await?.map_err(Failure::Kept)?;
-        let fetching = Fetching::new(&self.lender, &self.blobs, &missing, what);
+        let supply = Supply { lender: &self.lender, blobs: &self.blobs, loading: &self.loading };
+        let fetching = Fetching::new(supply, &missing, what);
         let fetched_bytes = fetching.run(missing).await?;
         let kept_bytes = bytes.saturating_sub(fetched_bytes);
         let seconds = begun.elapsed().as_secs_f32();
         tracing::info!(fetched_bytes, kept_bytes, seconds, "{what}: all here");
         Ok(pinned)
     }
+}
+
+/// Which blobs are not here. Comparing all that are may take minutes.
+fn missing(blobs: &Blobs, wanted: &[Blob], loading: &Tally) -> Result<Vec<Blob>, Problem> {
+    let mut missing = Vec::new();
+    for blob in wanted {
+        missing.extend(blobs.missing(&[*blob])?);
+        loading.add(blob.bytes);
+    }
+    Ok(missing)
 }
 
 fn open(contents: Contents, pinned: Pinned) -> checkpoint::Result<Checkpoint> {
@@ -133,6 +148,7 @@ mod tests {
         let cache = cache(&folder, 1 << 30);
         let digest = cache.lender.library.contents().digest;
         let model = cache.model(digest).await.unwrap();
+        let loading = cache.loading.read();
         let configuration = cache.lender.fetched();
         assert!(configuration < 100_000, "{configuration} bytes came to know the configuration");
         let layers = model.transformer.unwrap().layers;
@@ -140,6 +156,7 @@ mod tests {
         let first = cache.checkpoint(digest, &stage(0..2)).await.unwrap();
 
         let came = cache.lender.fetched();
+        assert!(loading + came - configuration <= cache.loading.read(), "every byte counts");
         first.open_transformer(Some(0..2)).unwrap();
         assert!(first.open_transformer(Some(2..3)).is_err());
         assert!(came < cache.lender.all_bytes() * 3 / layers as u64, "{came}");
@@ -185,7 +202,7 @@ mod tests {
 
         let open = cache.checkpoint(digest, &stage(2..4)).await.unwrap();
         let full = cache.checkpoint(digest, &stage(4..6)).await.unwrap_err();
-        assert!(matches!(full, Failure::Kept(checkpoint::Problem::Full { .. })), "{full}");
+        assert!(matches!(full, Failure::Kept(Problem::Full { .. })), "{full}");
         drop(open);
         let next = cache.checkpoint(digest, &stage(4..6)).await.unwrap();
 
@@ -201,7 +218,8 @@ mod tests {
         let source = Source::embedded(filmloom_mini::FILES);
         let library = Checkpoint::open(source, Ema::Prefer).unwrap().library().unwrap();
         let lender = Whole { library, fetched: AtomicU64::new(0) };
-        Cache::new(lender, Blobs::open(folder.path(), bytes_max).unwrap(), bytes_max)
+        let blobs = Blobs::open(folder.path(), bytes_max).unwrap();
+        Cache::new(lender, blobs, bytes_max, Tally::default())
     }
 
     /// Hands out the embedded model, whatever it is asked for.

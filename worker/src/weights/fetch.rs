@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use checkpoint::{Blob, Blobs, Contents, Incoming};
+use checkpoint::{Blob, Blobs, Contents, Incoming, Tally};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{task::spawn_blocking, time::timeout};
 use types::ModelDigest;
@@ -34,26 +34,30 @@ const STREAMS_MAX: usize = 4;
 /// How long a stream may bring nothing.
 const STALL_MAX: Duration = Duration::from_secs(20);
 
+/// Where blobs come from, and where they go.
+#[derive(Debug)]
+pub(super) struct Supply<'a, L> {
+    pub(super) lender: &'a L,
+    pub(super) blobs: &'a Blobs,
+    /// Grows with every byte that comes, and every attempt to get some: a fetch that
+    /// brings nothing ends by itself.
+    pub(super) loading: &'a Tally,
+}
+
 /// A fetch of some blobs.
 #[derive(Debug)]
 pub(super) struct Fetching<'a, L> {
-    lender: &'a L,
-    blobs: &'a Blobs,
+    supply: Supply<'a, L>,
     progress: Mutex<Progress>,
     what: &'static str,
 }
 
 impl<'a, L: Lender> Fetching<'a, L> {
     /// `what` is how lines for people call it.
-    pub(super) fn new(
-        lender: &'a L,
-        blobs: &'a Blobs,
-        missing: &[Blob],
-        what: &'static str,
-    ) -> Self {
+    pub(super) fn new(supply: Supply<'a, L>, missing: &[Blob], what: &'static str) -> Self {
         let total_bytes = missing.iter().map(|blob| blob.bytes).fold(0, u64::saturating_add);
         let progress = Mutex::new(Progress::new(Instant::now(), total_bytes));
-        Self { lender, blobs, progress, what }
+        Self { supply, progress, what }
     }
 
     /// Fetches them. Gives the bytes that came.
@@ -72,6 +76,7 @@ impl<'a, L: Lender> Fetching<'a, L> {
         let mut here_bytes = 0;
         loop {
             let before = here_bytes;
+            self.supply.loading.add(1);
             let Err(setback) = self.attempt(blob, &mut here_bytes).await else { return Ok(()) };
             if before < here_bytes {
                 patience.handle_moved(Instant::now());
@@ -86,13 +91,13 @@ impl<'a, L: Lender> Fetching<'a, L> {
 
     /// Goes on where the last attempt ended. `here_bytes` is what is here of the blob.
     async fn attempt(&self, blob: Blob, here_bytes: &mut u64) -> Result<(), Setback> {
-        let blobs = self.blobs.clone();
+        let blobs = self.supply.blobs.clone();
         let mut incoming = blocking(move || blobs.receive(blob)).await??;
         self.progress().handle_here(*here_bytes, incoming.received());
         *here_bytes = incoming.received();
         let silent = |_| Setback::Broken(format!("nothing came for {} s", STALL_MAX.as_secs()));
         if *here_bytes < blob.bytes {
-            let parts = timeout(STALL_MAX, self.lender.fetch(blob, *here_bytes)).await;
+            let parts = timeout(STALL_MAX, self.supply.lender.fetch(blob, *here_bytes)).await;
             let mut parts = parts.map_err(silent)??;
             while let Some(part) = timeout(STALL_MAX, parts.next()).await.map_err(silent)? {
                 let part = part?;
@@ -106,6 +111,7 @@ impl<'a, L: Lender> Fetching<'a, L> {
     }
 
     fn count(&self, bytes: u64) {
+        self.supply.loading.add(bytes);
         let line = self.progress().handle_fetched(Instant::now(), bytes);
         if let Some(Line { percent, megabytes_per_second }) = line {
             tracing::info!("fetching {}: {percent} %, {megabytes_per_second:.1} MB/s", self.what);
@@ -125,9 +131,11 @@ impl<'a, L: Lender> Fetching<'a, L> {
 pub(super) async fn contents(
     lender: &impl Lender,
     digest: ModelDigest,
+    loading: &Tally,
 ) -> Result<Contents, Failure> {
     let mut patience = Patience::new(Instant::now());
     loop {
+        loading.add(1);
         let setback = match lender.contents(digest).await {
             Ok(contents) => return Ok(contents),
             Err(status) => Setback::from(status),
@@ -178,6 +186,8 @@ mod tests {
         assert_eq!(kept.fetch(&lender).await.unwrap(), CONTENT.len() as u64);
 
         assert_eq!(lender.offsets(), [0, 10, 10, 30]);
+        let attempts = 4;
+        assert_eq!(kept.loading.read(), CONTENT.len() as u64 + attempts);
         assert_eq!(kept.missing(), []);
     }
 
@@ -233,18 +243,21 @@ mod tests {
     /// Blobs in a folder that goes with them.
     struct Kept {
         blobs: Blobs,
+        loading: Tally,
         _folder: tempfile::TempDir,
     }
 
     impl Kept {
         fn new(bytes_max: u64) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            Self { blobs: Blobs::open(folder.path(), bytes_max).unwrap(), _folder: folder }
+            let blobs = Blobs::open(folder.path(), bytes_max).unwrap();
+            Self { blobs, loading: Tally::default(), _folder: folder }
         }
 
         async fn fetch(&self, lender: &Scripted) -> Result<u64, Failure> {
             let missing = vec![blob()];
-            Fetching::new(lender, &self.blobs, &missing, "weights").run(missing).await
+            let supply = Supply { lender, blobs: &self.blobs, loading: &self.loading };
+            Fetching::new(supply, &missing, "weights").run(missing).await
         }
 
         fn missing(&self) -> Vec<Blob> {

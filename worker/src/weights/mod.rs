@@ -22,7 +22,7 @@ mod progress;
 
 use std::{path::PathBuf, sync::Arc};
 
-use checkpoint::{Blobs, Checkpoint, Need, Problem};
+use checkpoint::{Blobs, Checkpoint, Need, Problem, Tally};
 use link::switchboard::Tls;
 use types::{Model, ModelDigest};
 
@@ -38,6 +38,8 @@ pub(crate) struct Weights(Arc<Inner>);
 struct Inner {
     local: Option<(ModelDigest, Checkpoint)>,
     cache: Option<Cache<Coordinator>>,
+    /// Grows while weights are fetched and read.
+    loading: Tally,
 }
 
 /// Where weights are fetched from, and where they are kept.
@@ -64,12 +66,15 @@ impl Weights {
         local: Option<(ModelDigest, Checkpoint)>,
         remote: Option<Remote>,
     ) -> Result<Self, Problem> {
+        let loading = Tally::default();
         let cache = remote.map(|remote| {
             let Remote { coordinator, tls, folder, bytes_max } = remote;
             let coordinator = Coordinator::new(coordinator, tls);
-            Ok(Cache::new(coordinator, Blobs::open(folder, bytes_max)?, bytes_max))
+            let blobs = Blobs::open(folder, bytes_max)?;
+            Ok(Cache::new(coordinator, blobs, bytes_max, loading.clone()))
         });
-        Ok(Self(Arc::new(Inner { local, cache: cache.transpose()? })))
+        let (cache, loading) = (cache.transpose()?, loading);
+        Ok(Self(Arc::new(Inner { local, cache, loading })))
     }
 
     /// The model on this machine.
@@ -80,6 +85,11 @@ impl Weights {
     /// Whether other models can be fetched.
     pub(crate) fn fetches(&self) -> bool {
         self.0.cache.is_some()
+    }
+
+    /// Grows while weights are fetched and read, by bytes and by attempts to get them.
+    pub(crate) fn loading(&self) -> u64 {
+        self.0.loading.read()
     }
 
     /// The configuration of a model.
@@ -104,10 +114,11 @@ impl Weights {
         digest: ModelDigest,
         need: &Need,
     ) -> Result<Checkpoint, Failure> {
-        match &self.0.local {
-            Some((local, checkpoint)) if *local == digest => Ok(checkpoint.clone()),
-            _ => self.cache(digest)?.checkpoint(digest, need).await,
-        }
+        let checkpoint = match &self.0.local {
+            Some((local, checkpoint)) if *local == digest => checkpoint.clone(),
+            _ => self.cache(digest)?.checkpoint(digest, need).await?,
+        };
+        Ok(checkpoint.counted(self.0.loading.clone()))
     }
 
     fn cache(&self, wanted: ModelDigest) -> Result<&Cache<Coordinator>, Failure> {

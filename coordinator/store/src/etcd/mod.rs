@@ -57,14 +57,21 @@ pub struct Options {
     pub tls: Option<Tls>,
 }
 
-/// Who is trusted and who this is, all in PEM.
+/// Who is trusted, and who this is.
 #[derive(Clone)]
 pub struct Tls {
     /// The authority that signed etcd's certificate.
     pub ca_pem: Vec<u8>,
-    /// This client's certificate.
+    /// What etcd asks a client for, if it does.
+    pub client: Option<TlsClient>,
+}
+
+/// Who a client is, in PEM.
+#[derive(Clone)]
+pub struct TlsClient {
+    /// Its certificate.
     pub certificate_pem: Vec<u8>,
-    /// Its key.
+    /// The certificate's key.
     pub key_pem: Vec<u8>,
 }
 
@@ -296,10 +303,11 @@ fn connect_options(tls: Option<Tls>) -> ConnectOptions {
         .with_connect_timeout(DEADLINE)
         .with_keep_alive(interval, timeout)
         .with_require_leader(true);
-    let Some(Tls { ca_pem, certificate_pem, key_pem }) = tls else { return options };
-    let tls = TlsOptions::new()
-        .ca_certificate(Certificate::from_pem(ca_pem))
-        .identity(Identity::from_pem(certificate_pem, key_pem));
+    let Some(Tls { ca_pem, client }) = tls else { return options };
+    let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca_pem));
+    if let Some(TlsClient { certificate_pem, key_pem }) = client {
+        tls = tls.identity(Identity::from_pem(certificate_pem, key_pem));
+    }
     options.with_tls(tls)
 }
 

@@ -17,7 +17,7 @@ use tokio::process::Child;
 use super::{PATIENCE, gone, next, random, revision, suite, value};
 use crate::{
     Error, Etcd, Expect, Revision, Store, Write,
-    etcd::{Options, Tls},
+    etcd::{Options, Tls, TlsClient},
 };
 
 /// A server that can be stopped and started again.
@@ -147,7 +147,8 @@ async fn a_lease_that_is_not_kept_alive_ends() {
 
 #[tokio::test]
 async fn wrong_options_are_refused_at_once() {
-    let tls = Tls { ca_pem: vec![], certificate_pem: vec![], key_pem: vec![] };
+    let client = Some(TlsClient { certificate_pem: vec![], key_pem: vec![] });
+    let tls = Tls { ca_pem: vec![], client };
     let options = |endpoint: Option<&str>, cluster: &str, tls| {
         let endpoints = endpoint.map(str::to_owned).into_iter().collect();
         Options { endpoints, cluster: cluster.to_owned(), tls }

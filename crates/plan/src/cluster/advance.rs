@@ -14,6 +14,9 @@ impl Cluster {
         self.admit();
         self.decode();
         self.mark(now);
+        if self.members.forget_gone(now) {
+            self.done.retain(|&node, _| self.members.get(node).is_some());
+        }
     }
 
     fn plan(&mut self, now: Duration) {
@@ -101,8 +104,8 @@ impl Cluster {
         if self.policy.attempts_max <= job.attempts {
             let attempts = job.attempts;
             let problem = format!(
-                "workers were lost, or did nothing, in {attempts} attempts to make this video: \
-                 look at the cluster's state, and ask again"
+                "workers were lost, or did nothing, in {attempts} attempts in a row to make more \
+                 of this video: look at the cluster's state, and ask again"
             );
             return self.end(id, Outcome::Failed(problem));
         }

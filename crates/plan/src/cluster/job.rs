@@ -13,6 +13,10 @@
 //! one is closed with the decoder, when the video is complete. A job *holds* its
 //! place in the pipeline until then, since its decoder's cache takes room.
 //!
+//! A job that loses its stages again and again may be what breaks them. One that gets
+//! further each time is not: the placement that brought a new chunk does not count,
+//! nor do those before it.
+//!
 //! Invariants: `published <= committed <= chunks`; what waits to be closed is only
 //! shortened by confirmations and by members that are gone.
 
@@ -55,7 +59,8 @@ pub struct Job {
     pub spec: JobSpec,
     /// The number of its placement; 0 before the first.
     pub epoch: Epoch,
-    /// Placements so far.
+    /// Placements since it last got a chunk that it had never had, the one of now
+    /// among them.
     pub attempts: u32,
     /// Where its stages are.
     pub stages: Stages,
@@ -288,7 +293,9 @@ impl Job {
     /// Gives whether that was the last chunk that its stages were to make.
     pub(super) fn commit(&mut self, chunk: u32) -> bool {
         let committed = chunk.saturating_add(1).min(self.spec.chunks);
-        self.committed = self.committed.max(committed);
+        if self.committed < committed {
+            (self.committed, self.attempts) = (committed, 0);
+        }
         if !self.stages.is_held() {
             return false;
         }

@@ -67,7 +67,7 @@ impl Cluster {
 
     /// A member leaves for good, or what it held is gone.
     pub fn handle_left(&mut self, now: Duration, node: NodeId, incarnation: Incarnation) {
-        if self.members.leave(node, incarnation) {
+        if self.members.leave(now, node, incarnation) {
             self.lose(now, node);
             self.advance(now);
         }
@@ -85,11 +85,6 @@ impl Cluster {
         self.pipeline.members_changed(now);
         self.release(node);
         self.advance(now);
-    }
-
-    /// No longer lists a member that is gone.
-    pub fn forget_member(&mut self, node: NodeId) {
-        self.members.forget(node);
     }
 
     /// A member was asked to show what it computes: what its layers gave. Its speed

@@ -11,10 +11,14 @@
 //!      └──── the same life ───┘◀─────── a later life, or anew ─────┘
 //! ```
 //!
+//! Who is gone is listed for [`GONE_LISTED`] longer, so that it can be seen who was
+//! lost, and [`GONE_MAX`] of them at most, the latest. Then no more than the number of
+//! its last life is kept: as many as ever joined.
+//!
 //! Invariant: at most one life of a node is here, and its number only grows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -22,6 +26,11 @@ use types::{Class, Incarnation, NodeId};
 
 use super::classes::{Probe, tell_apart};
 use crate::placement::{Limits, Link, Links, Speed, Worker};
+
+/// How long a member is listed that is gone.
+pub const GONE_LISTED: Duration = Duration::from_secs(3600);
+/// Members that are gone and listed, at most.
+pub const GONE_MAX: usize = 64;
 
 /// Drawn when a process begins: tells a reconnection from a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +116,8 @@ pub(super) struct Members {
     members: BTreeMap<NodeId, Member>,
     /// Those that are lost, in the order in which their grace ends.
     lost: BTreeSet<(Duration, NodeId)>,
+    /// Those that are gone and listed, since when, the longest first.
+    gone: VecDeque<(Duration, NodeId)>,
     /// Last lives of those that are not listed any more, or not yet.
     lives: BTreeMap<NodeId, (Incarnation, Boot)>,
     /// By who sends, then who receives; none of members that are gone.
@@ -171,12 +182,12 @@ impl Members {
     }
 
     /// Gives whether it was here, or could have come back.
-    pub(super) fn leave(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+    pub(super) fn leave(&mut self, now: Duration, node: NodeId, incarnation: Incarnation) -> bool {
         let was_here = self
             .get(node)
             .is_some_and(|m| m.presence != Presence::Gone && m.incarnation == incarnation);
         if was_here {
-            self.go(node);
+            self.go(now, node);
         }
         was_here
     }
@@ -186,7 +197,7 @@ impl Members {
         let ends = self.lost.iter().take_while(|(since, _)| since.saturating_add(grace) <= now);
         let gone: Vec<_> = ends.map(|&(_, node)| node).collect();
         for &node in &gone {
-            self.go(node);
+            self.go(now, node);
         }
         gone
     }
@@ -196,13 +207,22 @@ impl Members {
         self.lost.first().map(|(since, _)| since.saturating_add(grace))
     }
 
-    /// No longer lists a member that is gone. The number of its life is kept.
-    pub(super) fn forget(&mut self, node: NodeId) {
-        let gone = self.get(node).filter(|member| member.presence == Presence::Gone);
-        if let Some(&Member { incarnation, boot, .. }) = gone {
-            self.lives.insert(node, (incarnation, boot));
-            self.members.remove(&node);
+    /// No longer lists those that have been gone for too long, or are too many. The
+    /// numbers of their lives are kept. Gives whether there were any.
+    pub(super) fn forget_gone(&mut self, now: Duration) -> bool {
+        let listed = self.gone.len();
+        while self.next_forgotten().is_some_and(|due| due <= now) || GONE_MAX < self.gone.len() {
+            let Some((_, node)) = self.gone.pop_front() else { break };
+            if let Some(Member { incarnation, boot, .. }) = self.members.remove(&node) {
+                self.lives.insert(node, (incarnation, boot));
+            }
         }
+        self.gone.len() < listed
+    }
+
+    /// When the next of them is.
+    pub(super) fn next_forgotten(&self) -> Option<Duration> {
+        self.gone.front().map(|(since, _)| since.saturating_add(GONE_LISTED))
     }
 
     pub(super) fn prove(&mut self, node: NodeId, probe: Option<Probe>) {
@@ -288,6 +308,7 @@ impl Members {
             None => Incarnation(1),
         };
         self.set_presence(node, Presence::Gone);
+        self.gone.retain(|&(_, gone)| gone != node);
         let member = Member {
             incarnation,
             offer,
@@ -304,8 +325,9 @@ impl Members {
         incarnation
     }
 
-    fn go(&mut self, node: NodeId) {
+    fn go(&mut self, now: Duration, node: NodeId) {
         self.set_presence(node, Presence::Gone);
+        self.gone.push_back((now, node));
         self.links.remove(&node);
         for links in self.links.values_mut() {
             links.remove(&node);

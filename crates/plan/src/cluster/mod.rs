@@ -48,11 +48,11 @@
 //!   pipeline, not by the jobs that wait; but for one that plans, which comes at most
 //!   once in the time that members take to settle (`bench_cluster` measures both).
 //!
-//! - No job waits for ever for a member that is here (`stalls`).
+//! - No job waits for ever for a member that is here, nor does a pipeline (`stalls`).
 //!
 //! Limits: `queue_max` jobs wait, and those that are made again. Commands are to be
-//! drained after every event. Jobs that ended, and members that are gone, are listed
-//! until they are forgotten.
+//! drained after every event. Jobs that ended are listed until they are forgotten, and
+//! members that are gone for a time ([`members::GONE_LISTED`]).
 
 mod advance;
 mod candidates;
@@ -102,9 +102,10 @@ pub struct Policy {
     pub settle: Duration,
     /// How long a lost member may take to come back.
     pub grace: Duration,
-    /// How long nothing may happen to a placed job, at least.
+    /// How long nothing may happen to a placed job, at least, and to a member that loads.
     pub patience: Duration,
-    /// Placements of a job, before it counts as the cause of its failures.
+    /// Placements of a job in a row that bring no chunk that it had never had, before
+    /// it counts as the cause of its failures.
     pub attempts_max: u32,
     /// Chunks of a job that may be at the decoder at once.
     pub decoding_max: u32,
@@ -186,7 +187,8 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let lost = self.members.next_end(self.policy.grace);
         let plan = self.pipeline.due(self.policy.settle);
-        [lost, plan, self.next_stall()].into_iter().flatten().min()
+        let forgotten = self.members.next_forgotten();
+        [lost, plan, forgotten, self.next_stall()].into_iter().flatten().min()
     }
 
     /// What it is run with.
@@ -194,7 +196,7 @@ impl Cluster {
         &self.policy
     }
 
-    /// Who was ever here and was not forgotten.
+    /// Who is here, or was and is not forgotten yet.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.members.iter()
     }

@@ -151,6 +151,13 @@ impl Pipeline {
         self.placed.iter().flat_map(|placed| &placed.waiting).copied()
     }
 
+    /// Members that are here, as far as is known, and do not hold their duty yet, if
+    /// jobs wait for that.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = NodeId> {
+        let placed = self.placed.as_ref().filter(|placed| !placed.is_ending);
+        placed.into_iter().flat_map(|placed| placed.waiting.difference(&placed.away)).copied()
+    }
+
     /// Whether a member that is leaving changes what is placed, or what is next.
     pub(super) fn counts_on(&self, node: NodeId) -> bool {
         let next = self.next.iter().flatten().any(|next| next.duties.contains_key(&node));

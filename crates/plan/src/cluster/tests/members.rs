@@ -166,17 +166,52 @@ fn decoder_that_comes_back_begins_anew() {
 fn job_that_lost_workers_too_often_fails() {
     let mut hand = Hand::ready(Policy { attempts_max: 2, ..policy() }, &[(A, offer())]);
     hand.create(JOB, 2);
-    for boot in 2..4 {
+    for _ in 0..2 {
         hand.run(JOB);
-        hand.cluster.handle_lost(hand.now, A, Incarnation(boot - 1));
-        hand.session(A, Boot(boot.into()), offer());
-        hand.cluster.handle_profiled(hand.now, A, speed());
-        hand.settle();
+        restart(&mut hand);
     }
 
     let Some(Outcome::Failed(problem)) = hand.job(JOB).outcome() else { panic!() };
     assert!(problem.contains("in 2 attempts"), "{problem}");
     assert_eq!(hand.cluster.placed(), 0);
+}
+
+#[test]
+fn job_that_gets_further_each_time_is_made_however_often_workers_are_lost() {
+    let mut hand = Hand::ready(Policy { attempts_max: 2, ..policy() }, &[(A, offer())]);
+    hand.create(JOB, 9);
+    for attempt in 0..8 {
+        let fence = hand.run(JOB);
+        // All that was made before is made again.
+        for chunk in 0..=attempt {
+            hand.commit(fence, chunk);
+        }
+        restart(&mut hand);
+        // An attempt in between that brings nothing.
+        let fence = hand.run(JOB);
+        (0..attempt).for_each(|chunk| hand.commit(fence, chunk));
+        restart(&mut hand);
+    }
+
+    assert_eq!(hand.job(JOB).outcome(), None);
+    let fence = hand.run(JOB);
+    (0..9).for_each(|chunk| hand.commit(fence, chunk));
+    (0..9).for_each(|chunk| hand.publish(JOB, chunk));
+    assert_eq!(hand.job(JOB).outcome(), Some(&Outcome::Completed));
+}
+
+#[test]
+fn job_that_breaks_its_workers_at_the_same_chunk_each_time_fails() {
+    let mut hand = Hand::ready(Policy { attempts_max: 3, ..policy() }, &[(A, offer())]);
+    hand.create(JOB, 9);
+    for attempt in 0..4 {
+        assert_eq!(hand.job(JOB).outcome(), None, "at attempt {attempt}");
+        let fence = hand.run(JOB);
+        (0..4).for_each(|chunk| hand.commit(fence, chunk));
+        restart(&mut hand);
+    }
+
+    assert!(matches!(hand.job(JOB).outcome(), Some(Outcome::Failed(_))));
 }
 
 #[test]
@@ -306,14 +341,54 @@ fn member_that_may_have_missed_its_release_is_released_again() {
 }
 
 #[test]
-fn gone_member_is_forgotten_but_for_the_number_of_its_life() {
+fn gone_member_is_forgotten_after_a_time_but_for_the_number_of_its_life() {
     let mut hand = one();
-    hand.cluster.forget_member(A);
+    hand.wait(2 * GONE_LISTED);
     assert_eq!(hand.cluster.members().count(), 1, "it is here");
 
     hand.cluster.handle_left(hand.now, A, Incarnation(1));
-    hand.cluster.forget_member(A);
+    let left = hand.now;
+    hand.wait(GONE_LISTED - Duration::from_secs(1));
+    assert_eq!(hand.cluster.members().count(), 1, "it was here lately");
+    assert_eq!(hand.cluster.poll_timeout(), Some(left + GONE_LISTED));
+    hand.wait(Duration::from_secs(1));
     assert_eq!(hand.cluster.members().count(), 0);
 
     assert_eq!(hand.session(A, Boot(2), offer()), Incarnation(2));
+}
+
+#[test]
+fn member_that_was_gone_and_is_here_again_is_not_forgotten() {
+    let mut hand = one();
+    hand.cluster.handle_left(hand.now, A, Incarnation(1));
+    hand.wait(GONE_LISTED / 2);
+    hand.session(A, Boot(2), offer());
+
+    hand.wait(GONE_LISTED);
+
+    assert!(hand.cluster.members.is_here(A));
+}
+
+#[test]
+fn of_many_that_are_gone_the_latest_are_listed() {
+    let mut hand = Hand::new(policy());
+    let many = GONE_MAX as u128 + 10;
+    for node in 0..many {
+        hand.session(NodeId(node), Boot(1), offer());
+        hand.cluster.handle_lost(hand.now, NodeId(node), Incarnation(1));
+        hand.wait(GRACE);
+    }
+
+    let listed = hand.cluster.members().map(|(node, _)| node.0);
+
+    assert!(listed.eq(10..many));
+}
+
+/// A's process ends, and another one takes its place.
+fn restart(hand: &mut Hand) {
+    let incarnation = hand.cluster.members.get(A).unwrap().incarnation;
+    hand.cluster.handle_lost(hand.now, A, incarnation);
+    hand.session(A, Boot(u128::from(incarnation.0) + 1), offer());
+    hand.cluster.handle_profiled(hand.now, A, speed());
+    hand.settle();
 }

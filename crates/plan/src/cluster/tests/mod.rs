@@ -13,7 +13,10 @@ use std::num::NonZeroU32;
 
 use types::{Class, Epoch, Fence};
 
-use super::*;
+use super::{
+    members::{GONE_LISTED, GONE_MAX},
+    *,
+};
 use crate::placement::{Footprint, Limits, Runs, Speed};
 
 const A: NodeId = NodeId(0xa);

@@ -27,6 +27,7 @@ fn single_stage_has_nobody_behind_it_and_leads_itself() {
 #[test]
 fn jobs_wait_without_workers_and_the_problem_is_told() {
     let mut hand = one();
+    let forgotten = hand.now + GONE_LISTED;
     hand.cluster.handle_left(hand.now, A, Incarnation(1));
     hand.create(JOB, 1);
     hand.wait(SETTLE);
@@ -34,7 +35,7 @@ fn jobs_wait_without_workers_and_the_problem_is_told() {
     let problem = hand.cluster.pipeline().problem().unwrap();
     assert!(problem.contains("no worker"), "{problem}");
     assert_eq!(hand.position(JOB), Some(0));
-    assert_eq!(hand.cluster.poll_timeout(), None);
+    assert_eq!(hand.cluster.poll_timeout(), Some(forgotten), "nothing else is to come");
 }
 
 #[test]

@@ -130,6 +130,75 @@ fn job_waits_for_the_state_store_as_long_as_it_takes() {
 }
 
 #[test]
+fn who_loads_nothing_is_left_out_and_the_jobs_behind_it_go_on_without_it() {
+    let mut hand = assigned();
+    hand.create(JOB, 1);
+    hand.cluster.handle_ready(hand.now, A, 1);
+    hand.cluster.handle_ready(hand.now, C, 1);
+
+    hand.wait(PATIENCE - Duration::from_secs(1));
+    assert!(stuck(&hand).is_empty());
+    hand.wait(Duration::from_secs(1));
+    assert_eq!(stuck(&hand), [B]);
+
+    hand.enter(OTHER_B, holder(2..4));
+    hand.settle();
+    assert_eq!(hand.cluster.pipeline().stages(), [A, OTHER_B]);
+    hand.run(JOB);
+}
+
+#[test]
+fn whoever_fetches_or_reads_weights_is_not_stuck_however_long_that_takes() {
+    let mut hand = assigned();
+    for node in [A, C] {
+        hand.cluster.handle_ready(hand.now, node, 1);
+    }
+
+    for done in 1..9 {
+        hand.wait(PATIENCE - Duration::from_secs(1));
+        hand.cluster.handle_done(hand.now, B, done);
+        // What others do does not count.
+        hand.cluster.handle_done(hand.now, A, done);
+    }
+    assert!(stuck(&hand).is_empty());
+    hand.cluster.handle_done(hand.now + PATIENCE / 2, A, 100);
+    hand.wait(PATIENCE);
+
+    assert_eq!(stuck(&hand), [B]);
+}
+
+#[test]
+fn all_that_load_nothing_are_found_at_once_and_time_tells_when() {
+    let mut hand = assigned();
+    let begun = hand.now;
+
+    let due = hand.cluster.poll_timeout().unwrap();
+    hand.wait(due - hand.now);
+
+    assert_eq!((due, stuck(&hand)), (begun + PATIENCE, vec![A, B, C]));
+    let why = hand.cluster.members.get(B).unwrap().excluded.as_ref().unwrap();
+    assert!(why.contains("start it again"), "{why}");
+}
+
+#[test]
+fn who_is_away_while_it_loads_has_its_time_anew_when_it_is_back() {
+    let mut hand = assigned();
+    for node in [A, C] {
+        hand.cluster.handle_ready(hand.now, node, 1);
+    }
+    hand.wait(PATIENCE - Duration::from_secs(1));
+    let incarnation = hand.cluster.members.get(B).unwrap().incarnation;
+    hand.cluster.handle_lost(hand.now, B, incarnation);
+    hand.wait(Duration::from_secs(2));
+    hand.session(B, Boot(1), holder(2..4));
+
+    hand.wait(PATIENCE - Duration::from_secs(1));
+    assert!(stuck(&hand).is_empty());
+    hand.wait(Duration::from_secs(1));
+    assert_eq!(stuck(&hand), [B]);
+}
+
+#[test]
 fn stuck_member_is_left_out_in_its_next_session_and_not_in_its_next_life() {
     let mut hand = three();
     hand.create(JOB, 1);
@@ -148,6 +217,17 @@ fn stuck_member_is_left_out_in_its_next_session_and_not_in_its_next_life() {
 }
 
 const OTHER_B: NodeId = NodeId(0xbb);
+
+/// As [`three`], who were told what to load and have not answered.
+fn assigned() -> Hand {
+    let mut hand = Hand::new(policy());
+    for (node, offer) in [(A, holder(0..2)), (B, holder(2..4)), (C, side())] {
+        hand.enter(node, offer);
+    }
+    hand.wait(SETTLE);
+    assert_eq!(hand.cluster.pipeline().waiting().count(), 3);
+    hand
+}
 
 fn stuck(hand: &Hand) -> Vec<NodeId> {
     let members = hand.cluster.members().filter(|(_, member)| member.excluded.is_some());

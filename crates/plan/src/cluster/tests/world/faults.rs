@@ -27,18 +27,10 @@ const LASTING: NodeId = NodeId(4);
 
 impl World {
     pub(super) fn fault(&mut self) {
-        if !self.is_stormy() {
-            let hung = self.workers.iter().filter(|(_, fake)| fake.is_hung);
-            for node in hung.map(|(&node, _)| node).collect::<Vec<_>>() {
-                self.crash(node);
-            }
-            let lasting = self.workers.range(..LASTING).map(|(&node, _)| node);
-            for node in lasting.collect::<Vec<_>>() {
-                self.after(0..50, Event::Start(node));
-            }
-            return;
-        }
         self.after(10..11, Event::Fault);
+        if !self.is_stormy() {
+            return self.help();
+        }
         let node = NodeId(self.random.below(self.setting.workers.into()).into());
         let Faults { session, crash, stage, hang, drain, coordinator, .. } = self.setting.faults;
         if self.random.hits(session) {
@@ -61,6 +53,25 @@ impl World {
         if self.random.hits(coordinator) {
             self.restart_coordinator();
         }
+    }
+
+    /// People start again what has ended, and what the cluster says is stuck.
+    fn help(&mut self) {
+        let stuck = self.workers.iter().filter(|&(&node, fake)| fake.is_hung && self.is_told(node));
+        for node in stuck.map(|(&node, _)| node).collect::<Vec<_>>() {
+            self.crash(node);
+        }
+        let lasting = self.workers.range(..LASTING).map(|(&node, _)| node);
+        for node in lasting.collect::<Vec<_>>() {
+            self.after(0..50, Event::Start(node));
+        }
+    }
+
+    /// Whether people see that a member does nothing: nobody waits for it then.
+    fn is_told(&self, node: NodeId) -> bool {
+        self.cluster.members.get(node).is_some_and(|member| {
+            member.excluded.is_some() || member.speed.is_none() || member.is_draining
+        })
     }
 
     /// A session breaks; the worker opens another one after some time.
@@ -99,6 +110,7 @@ impl World {
     fn restart_coordinator(&mut self) {
         self.reign += 1;
         self.placed.clear();
+        self.attempts.clear();
         self.excused.clear();
         self.cluster = Cluster::new(policy(self.setting));
         for (&node, &(incarnation, boot)) in &self.store.lives {

@@ -56,6 +56,8 @@ pub(super) struct World {
     reign: u32,
     /// Fences placed in this reign.
     placed: BTreeSet<Fence>,
+    /// Placements of a job in this reign since a chunk of it was new.
+    attempts: BTreeMap<JobId, u32>,
     /// Stages that have confirmed an opening.
     opened: BTreeSet<(NodeId, Fence)>,
     /// What a member was told to close when it said that it holds it.
@@ -125,6 +127,7 @@ impl World {
             sessions: 0,
             reign: 0,
             placed: BTreeSet::new(),
+            attempts: BTreeMap::new(),
             opened: BTreeSet::new(),
             excused: BTreeSet::new(),
         };
@@ -286,6 +289,9 @@ impl World {
         let before = self.store.epochs.get(&fence.job).copied();
         assert!(before < Some(fence.epoch), "an epoch only grows");
         assert!(self.placed.insert(fence), "an epoch is of one placement");
+        let attempts = self.attempts.entry(fence.job).or_default();
+        assert!(*attempts < self.setting.attempts_max, "a job is not tried for ever: {fence:?}");
+        *attempts += 1;
         self.after(1..20, Event::Placed(self.reign, fence));
     }
 
@@ -295,6 +301,10 @@ impl World {
         if outcome == Outcome::Cancelled && self.placed.contains(&job.fence(id)) {
             let holders = self.holders(job.fence(id));
             assert_eq!(holders, [], "a cancelled job is held by nobody");
+        }
+        if matches!(&outcome, Outcome::Failed(problem) if problem.contains("attempts in a row")) {
+            let attempts = self.attempts.get(&id);
+            assert_eq!(attempts, Some(&self.setting.attempts_max), "{id:?} got further");
         }
         if outcome == Outcome::Completed {
             assert_eq!(self.store.video.get(&id), Some(&job.spec.chunks), "a video is whole");

@@ -119,7 +119,10 @@ impl World {
         }
         let log = self.store.log.entry(fence.job).or_default();
         assert!(chunk <= *log, "a log has no gap");
-        *log = (*log).max(chunk + 1);
+        if *log < chunk + 1 {
+            *log = chunk + 1;
+            self.attempts.remove(&fence.job);
+        }
         self.cluster.handle_committed(self.now, fence, chunk);
         if chunk + 1 < self.store.specs[&fence.job].chunks {
             self.after(5..20, Event::Chunk(node, boot, fence, chunk + 1));
