@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 mod clients;
+#[cfg(target_os = "linux")]
+mod discovery;
 mod doors;
 #[cfg(feature = "etcd")]
 mod etcd;
