@@ -8,6 +8,7 @@ mod clients;
 mod doors;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod kept;
 mod live;
 mod manage;
 mod overload;

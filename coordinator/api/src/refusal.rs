@@ -54,6 +54,13 @@ pub enum Refusal {
         /// Which state, and which are right.
         message: String,
     },
+    /// The video is of another model than the one that is served. Serve that one.
+    /// Status 409.
+    #[error("{message}")]
+    OtherModel {
+        /// Which model it is of, and which is served.
+        message: String,
+    },
     /// Too much is waiting already. Come back later. Status 429.
     #[error("{message}")]
     TooManyRequests {
@@ -132,6 +139,9 @@ impl From<Refusal> for Problem {
             Refusal::NotReady { message } => Self::new(StatusCode::NOT_FOUND, "not_ready", message),
             Refusal::WrongState { message } => {
                 Self::new(StatusCode::CONFLICT, "wrong_state", message)
+            }
+            Refusal::OtherModel { message } => {
+                Self::new(StatusCode::CONFLICT, "other_model", message)
             }
             Refusal::TooManyRequests { message, retry_after_seconds } => Self {
                 retry_after_seconds: Some(retry_after_seconds),
