@@ -192,6 +192,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         videos_bytes_max: config.videos_bytes_max,
         handle: handle.clone(),
     };
+    let life = kept.left.incarnation;
     let core = core(parts, kept)?;
     let model = wire::Model { name: served.name.clone(), digest: served.digest.0.to_vec() };
     let coordinator = identity.key().node_id();
@@ -211,6 +212,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         served,
         saver: saver.clone(),
         videos,
+        life,
         begun_at: unix_now(),
         jobs_max: config.jobs_max,
         foresight: Foresight::new(),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Happening, Refusal, StageTiming, VideoEvent, Written};
+use api::{Happening, Refusal, StageTiming, Written};
 use bytes::Bytes;
 use plan::{cluster::JobSpec, length::Length, memory::Size};
 use proto::control::wire::Counters;
@@ -59,7 +59,8 @@ pub(crate) struct Film {
     /// Bytes of the finished video.
     pub(crate) bytes: u64,
     pub(crate) contexts: BTreeMap<(u32, Branch), Context>,
-    pub(crate) history: watch::Sender<Vec<VideoEvent>>,
+    /// What happened to it in this life of the coordinator.
+    pub(crate) history: watch::Sender<Vec<Happening>>,
     pub(crate) written: watch::Sender<Written>,
     publisher: Option<Publisher>,
     /// The chunk that the publisher is given next.
@@ -311,12 +312,11 @@ impl Film {
     /// Something happened to it.
     pub(super) fn happen(&self, what: Happening) {
         self.history.send_modify(|events| {
-            let number = events.len() as u64 + 1;
-            events.push(VideoEvent { number, what });
+            events.push(what);
             // A day of video has a hundred thousand chunks.
             let old = events.len().checked_sub(TIMED_EVENTS_MAX + 1);
             if let Some(Happening::ChunkCommitted { stage_timings, .. }) =
-                old.map(|old| &mut events[old].what)
+                old.map(|old| &mut events[old])
             {
                 *stage_timings = Vec::new();
             }
