@@ -69,6 +69,12 @@ pub enum Refusal {
         /// When to come back.
         retry_after_seconds: u64,
     },
+    /// The workers that are here cannot make a video. Add some. Status 503.
+    #[error("{message}")]
+    TooFewWorkers {
+        /// What is missing, and what to do.
+        message: String,
+    },
     /// Nobody can do it now. Come back later. Status 503.
     #[error("{message}")]
     Unavailable {
@@ -147,6 +153,9 @@ impl From<Refusal> for Problem {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
             },
+            Refusal::TooFewWorkers { message } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_few_workers", message)
+            }
             Refusal::Unavailable { message } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             }
@@ -168,5 +177,22 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_for_other_workers_or_another_model_has_a_code_of_its_own() {
+        let message = "because".to_owned();
+        let [workers, model] =
+            [Refusal::TooFewWorkers { message: message.clone() }, Refusal::OtherModel { message }]
+                .map(Problem::from);
+
+        assert_eq!((workers.status.as_u16(), workers.code), (503, "too_few_workers"));
+        assert_eq!((model.status.as_u16(), model.code), (409, "other_model"));
+        assert_eq!((workers.message.as_str(), workers.class()), ("because", "server_error"));
     }
 }

@@ -28,7 +28,8 @@ use crate::{
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
     /// Admits a video, or refuses it: [`Refusal::TooManyRequests`] with an
-    /// estimate if the queue is full. What it returns is durable.
+    /// estimate if the queue is full, [`Refusal::TooFewWorkers`] if nobody is here who
+    /// could make it. What it returns is durable.
     async fn create(&self, new: NewVideo) -> Result<Video, Refusal>;
 
     /// A video as it is now.

@@ -32,6 +32,7 @@ const RETRY_SECONDS: f64 = 10.0;
 impl Core {
     /// Whether another video may be asked for.
     pub(crate) fn room(&self) -> Result<(), Refusal> {
+        self.staffed()?;
         let waiting = self.cluster.waiting();
         if waiting < self.cluster.policy().queue_max {
             return Ok(());
@@ -62,10 +63,10 @@ impl Core {
     /// Takes a video that is written down.
     pub(crate) fn create(&mut self, film: Film, spec: JobSpec) -> Result<Video, Refusal> {
         let (job, now) = (film.wish.job, self.now());
-        if let Err(full) = self.room() {
-            // The places went to others while it was written down.
+        if let Err(refusal) = self.room() {
+            // The places went to others while it was written down, or workers went.
             self.erase(job, film);
-            return Err(full);
+            return Err(refusal);
         }
         self.films.insert(job, film);
         if let Err(full) = self.cluster.handle_created(now, job, spec) {

@@ -1,19 +1,26 @@
 //! A core without sockets: a test speaks for its workers.
 
 mod restored;
+mod staffed;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use api::Refusal;
 use chunk_log::{ChunkLog, Limits};
 use link::{Me, Switchboard, switchboard::Tls};
 use plan::{cluster::Policy, placement::Link};
-use proto::data::End;
+use proto::{
+    control::{self, wire},
+    data::End,
+};
 use store::Embedded;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 use types::{Incarnation, JobId, ModelDigest, NodeId};
+use wire::from_worker::Kind as Said;
 
-use super::{Core, Event, Handle, Parts, Wish};
+use super::{Core, Entering, Event, Handle, Parts, Wish, readiness::EXPECTED_WITHIN};
 use crate::{
     log_thread::Log,
     model::{Served, tests::served},
@@ -22,13 +29,21 @@ use crate::{
 };
 
 const COORDINATOR: NodeId = NodeId(1);
+/// Far more than the embedded model needs.
+const PLENTY_BYTES: u64 = 64 << 30;
 
 /// A core and what it stands on.
 struct House {
     core: Core,
-    #[expect(dead_code, reason = "it keeps the core's handles alive")]
     events: mpsc::Receiver<Event>,
     folder: TempDir,
+}
+
+/// A worker whose part the test plays.
+struct Worker {
+    node: NodeId,
+    incarnation: Incarnation,
+    asked: mpsc::Receiver<Result<wire::ToWorker, Status>>,
 }
 
 impl House {
@@ -55,6 +70,67 @@ impl House {
         };
         Self { core: Core::new(parts, Log::start(log).unwrap()), events, folder }
     }
+
+    /// As if it had begun so long ago that nobody is expected back any more.
+    fn grow_old(&mut self) {
+        self.core.begun -= EXPECTED_WITHIN;
+    }
+
+    /// A worker that does everything joins, with so much memory, and is not measured yet.
+    fn join(&mut self, number: u8, memory_bytes: u64) -> Worker {
+        let node = NodeId(number.into());
+        let hello = hello(number, memory_bytes);
+        let boot = "00".repeat(16);
+        self.core.add_node(node, records::Node { name: hello.name.clone(), incarnation: 0, boot });
+        let (sender, asked) = mpsc::channel(64);
+        let (reply, mut entered) = oneshot::channel();
+        let entering = Box::new(Entering { node, hello, sender });
+        self.core.handle(Event::Enter(entering, reply));
+        self.core.execute();
+        let incarnation = entered.try_recv().unwrap().unwrap();
+        Worker { node, incarnation, asked }
+    }
+
+    /// A worker says something.
+    fn say(&mut self, Worker { node, incarnation, .. }: &Worker, said: Said) {
+        let message = wire::FromWorker { incarnation: incarnation.0, kind: Some(said) };
+        self.core.handle(Event::Said(*node, *incarnation, message));
+        self.core.execute();
+    }
+
+    /// Someone asks for a video.
+    fn create(&mut self, job: u128) -> Result<api::Video, Refusal> {
+        let wish = wish(job, &self.core.served);
+        let (film, spec) = wish.film(&self.core.served, self.folder.path())?;
+        let created = self.core.create(film, spec);
+        self.core.execute();
+        created
+    }
+}
+
+fn hello(number: u8, memory_bytes: u64) -> wire::Hello {
+    wire::Hello {
+        node: control::node_bytes(NodeId(number.into())),
+        boot: vec![number; 16],
+        name: format!("w{number}"),
+        classes: vec!["cpu-f32".to_owned()],
+        memory_bytes,
+        roles: Some(wire::Roles { layers: true, text: true, decoder: true }),
+        fetches: true,
+        ..wire::Hello::default()
+    }
+}
+
+/// The times of a fast worker.
+fn profiled() -> Said {
+    let (decode_seconds, text_seconds) = (Some(0.01), Some(0.01));
+    let profiled = wire::Profiled {
+        layer_seconds: 0.01,
+        decode_seconds,
+        text_seconds,
+        ..wire::Profiled::default()
+    };
+    Said::Profiled(profiled)
 }
 
 /// The embedded model under another name and digest.
