@@ -188,6 +188,7 @@ impl Core {
         if self.films.get(&id).is_some_and(|film| film.wish.is_probe) {
             return self.probe_changed(id);
         }
+        self.drop_unwanted(id);
         self.tell_events(id);
         let Some(job) = self.cluster.job(id) else { return };
         let Some(film) = self.films.get_mut(&id) else { return };

@@ -50,6 +50,8 @@ pub(crate) struct Film {
     /// Bytes of a chunk's clean frames.
     pub(super) chunk_bytes: u64,
     pub(crate) status: Status,
+    /// Whether it has ended and is to be deleted.
+    pub(super) is_unwanted: bool,
     pub(crate) error: Option<String>,
     pub(crate) epoch: u64,
     pub(crate) started_at: Option<u64>,
@@ -174,6 +176,7 @@ impl Film {
             chunk_bytes: shapes.map_or(0, Shapes::chunk_bytes),
             shapes,
             status: Status::Queued,
+            is_unwanted: false,
             error: None,
             epoch: 0,
             started_at: None,

@@ -84,22 +84,33 @@ impl Core {
         Ok(video)
     }
 
-    /// Ends a video, or forgets one that has ended. Gives whether there is one.
+    /// Ends a video, or forgets one that has ended, once every stage has closed it. Gives
+    /// whether there is one.
     pub(crate) fn cancel(&mut self, job: JobId) -> bool {
-        let Some(film) = self.films.get(&job) else { return false };
+        let Some(film) = self.films.get_mut(&job) else { return false };
         match film.status {
             Status::Queued | Status::InProgress => {
                 let now = self.now();
                 self.cluster.handle_cancelled(now, job);
             }
             Status::Completed | Status::Failed => {
-                if let Some(film) = self.films.remove(&job) {
-                    self.cluster.forget(job);
-                    self.erase(job, film);
-                }
+                film.is_unwanted = true;
+                self.drop_unwanted(job);
             }
         }
         true
+    }
+
+    /// Deletes a video that has ended and is not wanted, if no worker holds anything of it.
+    pub(super) fn drop_unwanted(&mut self, job: JobId) {
+        let is_unwanted = self.films.get(&job).is_some_and(|film| film.is_unwanted);
+        if !is_unwanted || self.cluster.is_placed(job) {
+            return;
+        }
+        if let Some(film) = self.films.remove(&job) {
+            self.cluster.forget(job);
+            self.erase(job, film);
+        }
     }
 
     /// Deletes the videos that were finished first, or failed, until the rest is within the

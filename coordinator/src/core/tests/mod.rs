@@ -1,5 +1,6 @@
 //! A core without sockets: a test speaks for its workers.
 
+mod deleted;
 mod restored;
 mod staffed;
 
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use types::{Incarnation, JobId, ModelDigest, NodeId};
-use wire::from_worker::Kind as Said;
+use wire::{from_worker::Kind as Said, to_worker::Kind as Asked};
 
 use super::{Core, Entering, Event, Handle, Parts, Wish, readiness::EXPECTED_WITHIN};
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
 const COORDINATOR: NodeId = NodeId(1);
 /// Far more than the embedded model needs.
 const PLENTY_BYTES: u64 = 64 << 30;
+/// How long anything may take before a test has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A core and what it stands on.
 struct House {
@@ -98,6 +101,18 @@ impl House {
         self.core.execute();
     }
 
+    /// Lets things happen until something is so.
+    async fn until<T>(&mut self, mut found: impl FnMut(&mut Core) -> Option<T>) -> T {
+        loop {
+            self.core.execute();
+            if let Some(found) = found(&mut self.core) {
+                return found;
+            }
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            self.core.handle(event.expect("it happens").unwrap());
+        }
+    }
+
     /// Someone asks for a video.
     fn create(&mut self, job: u128) -> Result<api::Video, Refusal> {
         let wish = wish(job, &self.core.served);
@@ -105,6 +120,14 @@ impl House {
         let created = self.core.create(film, spec);
         self.core.execute();
         created
+    }
+}
+
+impl Worker {
+    /// What it was asked for since it was looked at last.
+    fn asked(&mut self) -> Vec<Asked> {
+        let asked = std::iter::from_fn(|| self.asked.try_recv().ok());
+        asked.filter_map(|message| message.unwrap().kind).collect()
     }
 }
 
