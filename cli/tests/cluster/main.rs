@@ -18,8 +18,10 @@ mod plans;
 mod players;
 mod pool;
 mod refusals;
+mod restarts;
 #[cfg(feature = "otlp")]
 mod traces;
 mod viewer;
 mod ways;
 mod weights;
+mod wishes;
