@@ -36,8 +36,21 @@ pub(crate) struct Process(pub(crate) Child);
 impl Process {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Lets it stand still for a second, and go on for a moment: it gets little done, and
+    /// nobody takes it for lost.
+    pub(crate) fn rest(&self) {
+        self.signal("-STOP");
+        thread::sleep(Duration::from_secs(1));
+        self.signal("-CONT");
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 }
 
