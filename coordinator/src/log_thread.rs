@@ -59,9 +59,9 @@ impl Log {
         let reply = Box::new(|result| drop(sender.send(result)));
         self.ask(Request::Prepare(Box::new(header), fence, reply)).await;
         let ended = |_| "the chunk log has ended: start the coordinator again".to_owned();
-        done.await.map_err(ended)?.map_err(|error| match error {
-            Error::HeaderDiffers { held, offered } => differing(&held, &offered),
-            error => error.to_string(),
+        done.await.map_err(ended)?.map_err(|error| {
+            let Error::HeaderDiffers { held, offered } = error else { return error.to_string() };
+            differing(&held, &offered)
         })
     }
 
