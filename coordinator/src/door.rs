@@ -3,8 +3,9 @@
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
-    Cluster, Events, List, Live, Model, NewVideo, Order as Ascent, Page, Pictures, Plan, PlanWish,
-    Refusal, Service, Size, Thumbnail, Video, VideoId, Written,
+    Cluster, EventId, Events, Happening, List, Live, Model, NewVideo, Order as Ascent, Page,
+    Pictures, Plan, PlanWish, Refusal, Service, Size, Thumbnail, Video, VideoEvent, VideoId,
+    Written,
 };
 use async_trait::async_trait;
 use futures_util::stream;
@@ -32,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) served: Arc<Served>,
     pub(crate) saver: Saver,
     pub(crate) videos: PathBuf,
+    /// The number of the coordinator's life.
+    pub(crate) life: u64,
     pub(crate) begun_at: u64,
     /// Videos that are made at once.
     pub(crate) jobs_max: NonZeroU32,
@@ -126,20 +129,19 @@ impl Service for Door {
         tokio::time::timeout(STOP_TIMEOUT, stopped).await.map_err(late)
     }
 
-    async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal> {
+    async fn events(&self, id: VideoId, after: Option<EventId>) -> Result<Events, Refusal> {
         let history = self.ask(move |core| core.follow(JobId(id.0))).await?;
         let history = history.ok_or_else(|| unknown(id))?;
-        // Numbers begin anew with the coordinator: one that is not there yet is of a
-        // life before this one.
-        let next = usize::try_from(after).unwrap_or(usize::MAX);
-        let next = if history.borrow().len() < next { 0 } else { next };
-        Ok(Box::pin(stream::unfold((history, next), |(mut history, next)| async move {
+        let life = self.life;
+        let next = seen(after, life, history.borrow().len());
+        Ok(Box::pin(stream::unfold((history, next), move |(mut history, next)| async move {
             loop {
                 let found = history.borrow_and_update().get(next).cloned();
-                if let Some(event) = found {
-                    return Some((event, (history, next + 1)));
+                if let Some(what) = found {
+                    let id = EventId { life, number: next as u64 + 1 };
+                    return Some((VideoEvent { id, what }, (history, next + 1)));
                 }
-                let is_over = history.borrow().last().is_some_and(|event| event.what.is_last());
+                let is_over = history.borrow().last().is_some_and(Happening::is_last);
                 if is_over || history.changed().await.is_err() {
                     return None;
                 }
@@ -236,6 +238,13 @@ impl Service for Door {
     }
 }
 
+/// Events that a client has seen of so many that this life tells. What another life has
+/// told may have been in another order.
+fn seen(after: Option<EventId>, life: u64, told: usize) -> usize {
+    let number = after.filter(|after| after.life == life).map_or(0, |after| after.number);
+    usize::try_from(number).ok().filter(|&seen| seen <= told).unwrap_or(0)
+}
+
 fn unknown(id: VideoId) -> Refusal {
     Refusal::NotFound { message: format!("there is no video {id}") }
 }
@@ -248,4 +257,20 @@ fn failed(id: VideoId, film: &Film) -> Refusal {
 /// A seed that nobody asked for: what fits into JSON numbers everywhere.
 fn seed() -> u64 {
     u64::try_from(random() >> (128 - 32)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_event_of_this_life_that_was_told_counts_as_seen() {
+        let after = |life, number| Some(EventId { life, number });
+
+        assert_eq!(seen(None, 4, 9), 0);
+        assert_eq!([seen(after(4, 0), 4, 9), seen(after(4, 9), 4, 9)], [0, 9]);
+        for other in [after(3, 5), after(5, 5), after(0, 5), after(4, 10), after(4, u64::MAX)] {
+            assert_eq!(seen(other, 4, 9), 0, "{other:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::thread;
 use bytes::Bytes;
 use chunk_log::{ChunkLog, Error, Header};
 use tokio::sync::{mpsc, oneshot};
-use types::{Fence, JobId};
+use types::{Fence, JobId, ModelDigest};
 
 /// What waits for the log at most: every job's uncommitted chunks, and reads.
 const REQUESTS_MAX: usize = 1024;
@@ -56,17 +56,12 @@ impl Log {
     /// A sentence, if the log refuses or has ended.
     pub(crate) async fn prepare(&self, header: Header, fence: Fence) -> Result<(), String> {
         let (sender, done) = oneshot::channel();
-        let class = header.class.clone();
         let reply = Box::new(|result| drop(sender.send(result)));
         self.ask(Request::Prepare(Box::new(header), fence, reply)).await;
         let ended = |_| "the chunk log has ended: start the coordinator again".to_owned();
         done.await.map_err(ended)?.map_err(|error| {
-            let Error::HeaderDiffers { held, .. } = error else { return error.to_string() };
-            format!(
-                "the video was begun by workers of class {}, and only {class} is left: add one \
-                 of the first, or ask for the video again",
-                held.class
-            )
+            let Error::HeaderDiffers { held, offered } = error else { return error.to_string() };
+            differing(&held, &offered)
         })
     }
 
@@ -115,6 +110,25 @@ impl Log {
     }
 }
 
+/// Why a job cannot go on in the log that it was begun in.
+fn differing(held: &Header, offered: &Header) -> String {
+    if held.model != offered.model {
+        let (held, offered) = (ModelDigest(held.model), ModelDigest(offered.model));
+        return format!(
+            "the video was begun with the model of digest {held}, and that of digest {offered} is \
+             served: serve the first one, or ask for the video again"
+        );
+    }
+    if held.class != offered.class {
+        return format!(
+            "the video was begun by workers of class {}, and only {} is left: add one of the \
+             first, or ask for the video again",
+            held.class, offered.class
+        );
+    }
+    format!("the video was begun as {held} and would go on as {offered}: ask for it again")
+}
+
 fn run(mut log: ChunkLog, mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.blocking_recv() {
         match request {
@@ -139,5 +153,42 @@ fn append(log: &mut ChunkLog, fence: Fence, chunk: u32, payload: &[u8]) -> Resul
             log.append(fence, chunk, payload).map(drop)
         }
         appended => appended.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{Dtype, Epoch};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_goes_on_with_a_job_in_another_way_is_told_what_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = chunk_log::Limits { folder_bytes_max: 1 << 20 };
+        let log = Log::start(ChunkLog::open(folder.path(), limits).unwrap()).unwrap();
+        let fence = |epoch| Fence { job: JobId(1), epoch: Epoch(epoch) };
+        log.prepare(header(), fence(1)).await.unwrap();
+
+        let model = log.prepare(Header { model: [9; 32], ..header() }, fence(2)).await;
+        let class = Header { class: "cpu-bf16".to_owned(), ..header() };
+        let class = log.prepare(class, fence(2)).await;
+        let shape = log.prepare(Header { x0_shape: [1, 1, 2, 4], ..header() }, fence(2)).await;
+
+        let (model, class, shape) = (model.unwrap_err(), class.unwrap_err(), shape.unwrap_err());
+        assert!(model.contains(&"07".repeat(32)) && model.contains(&"09".repeat(32)), "{model}");
+        assert!(class.contains("class cpu-f32") && class.contains("cpu-bf16"), "{class}");
+        assert!(!shape.contains("class cpu-f32, and only"), "{shape}");
+        assert_eq!(log.prepare(header(), fence(2)).await, Ok(()), "as it was begun");
+    }
+
+    fn header() -> Header {
+        Header {
+            job: JobId(1),
+            model: [7; 32],
+            class: "cpu-f32".to_owned(),
+            x0_shape: [1, 1, 2, 2],
+            x0_dtype: Dtype::F32,
+        }
     }
 }

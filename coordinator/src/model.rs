@@ -12,6 +12,8 @@ use plan::{
 };
 use types::{Model, ModelDigest, TokenGrid, Transformer, Vae};
 
+use crate::records;
+
 /// The model that is served.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -138,6 +140,18 @@ impl Served {
         let (size, measured_size) = (shown(size), shown(own));
         let (model, fps) = (self.name.clone(), self.model.video.fps);
         Ok(Asked { model, size, measured_size, fps, seconds, length, question })
+    }
+
+    /// What is written down of it with every job.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Internal`] if it is not whole.
+    pub(crate) fn recorded(&self) -> Result<records::Model, Refusal> {
+        let (transformer, vae) = self.parts()?;
+        let Rate { fps, pictures_per_frame, chunk_frames } = self.rate(transformer, vae);
+        let (name, digest) = (self.name.clone(), self.digest.to_string());
+        Ok(records::Model { name, digest, fps, pictures_per_frame, chunk_frames })
     }
 
     /// What a job of this size asks of workers.

@@ -7,6 +7,7 @@ use plan::memory::Size;
 use tokio::sync::mpsc;
 
 /// Pictures of a video on their way, chunk by chunk.
+#[derive(Debug)]
 pub(crate) struct Viewing {
     pub(crate) size: Size,
     /// Pictures of the whole video.

@@ -8,6 +8,8 @@
 //! | `jobs/<hex>` | [`Job`] |
 //! | `tokens/<hex>` | `identity::TokenRecord` |
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use types::{JobId, NodeId};
 
@@ -32,6 +34,9 @@ pub(crate) struct Node {
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Job {
+    /// What makes it. Records of versions before this field have none.
+    #[serde(default)]
+    pub(crate) model: Option<Model>,
     pub(crate) prompt: String,
     /// Prompts with the first chunk of each.
     pub(crate) prompts: Vec<(u32, String)>,
@@ -51,6 +56,21 @@ pub(crate) struct Job {
     pub(crate) completed_at: Option<u64>,
 }
 
+/// The model of a job: what must be known of it to show a video when another one is
+/// served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Model {
+    pub(crate) name: String,
+    /// In hexadecimal digits.
+    pub(crate) digest: String,
+    /// Pictures a second.
+    pub(crate) fps: u32,
+    /// Pictures of every frame after the first.
+    pub(crate) pictures_per_frame: usize,
+    /// Frames of a chunk; a video is one chunk if there is none.
+    pub(crate) chunk_frames: Option<usize>,
+}
+
 /// How far a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +79,16 @@ pub(crate) enum Status {
     InProgress,
     Completed,
     Failed,
+}
+
+/// Digits of a digest that are shown to people. Chosen: enough to tell models apart.
+const DIGITS_SHOWN: usize = 12;
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.digest.get(..DIGITS_SHOWN).unwrap_or(&self.digest);
+        write!(f, "`{}` (digest {digits})", self.name)
+    }
 }
 
 /// The file of a data folder that has them, unless they are elsewhere.

@@ -36,11 +36,11 @@ use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
 };
-use types::{Epoch, Incarnation, JobId};
+use types::{Incarnation, JobId, ModelDigest};
 
 use crate::{
     admin::AddressFile,
-    core::{Core, Event, Handle, PROBE_IDS, Parts, Wish, forecast::Foresight, unix_now},
+    core::{Core, Event, Handle, Logged, PROBE_IDS, Parts, forecast::Foresight, unix_now},
     door::Door,
     grpc::{self, About, Grpc},
     http,
@@ -192,6 +192,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         videos_bytes_max: config.videos_bytes_max,
         handle: handle.clone(),
     };
+    let life = kept.left.incarnation;
     let core = core(parts, kept)?;
     let model = wire::Model { name: served.name.clone(), digest: served.digest.0.to_vec() };
     let coordinator = identity.key().node_id();
@@ -211,6 +212,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         served,
         saver: saver.clone(),
         videos,
+        life,
         begun_at: unix_now(),
         jobs_max: config.jobs_max,
         foresight: Foresight::new(),
@@ -245,9 +247,8 @@ fn core(parts: Parts, kept: Kept) -> Result<Core, Error> {
     let action = || "start the chunk log's thread".to_owned();
     let log = Log::start(chunk_log);
     let log = log.map_err(|source| Error::System { action: action(), source })?;
-    let (served, videos) = (Arc::clone(&parts.served), parts.videos.clone());
     let mut core = Core::new(parts, log);
-    restore(left, &logged, &mut core, &served, &videos);
+    restore(left, &logged, &mut core);
     Ok(core)
 }
 
@@ -376,12 +377,19 @@ fn own_identity(folder: &Path, authority: &Authority) -> Result<Identity, Error>
     Ok(identity)
 }
 
-/// Where the log is with a job: its epoch, and its chunks.
-type Logged = BTreeMap<JobId, (Epoch, u32)>;
-
-fn logged(log: &ChunkLog, left: &Left) -> Logged {
+/// Where the log is with every job that it has.
+fn logged(log: &ChunkLog, left: &Left) -> BTreeMap<JobId, Logged> {
     let jobs = left.jobs.iter().map(|(job, _)| *job);
-    let place = |job| Some((job, (log.epoch(job).ok()?, log.committed(job).ok()?)));
+    let place = |job| {
+        let header = log.header(job).ok()?;
+        let logged = Logged {
+            epoch: log.epoch(job).ok()?,
+            committed: log.committed(job).ok()?,
+            model: ModelDigest(header.model),
+            chunk_bytes: header.x0_bytes(),
+        };
+        Some((job, logged))
+    };
     jobs.filter_map(place).collect()
 }
 
@@ -406,9 +414,8 @@ fn sweep(log: &mut ChunkLog, left: &Left, videos: &Path) {
     }
 }
 
-/// Gives a core what the last one has left. A store that knows of lower epochs than
-/// the log has lost something: the log's are the ones to go on from.
-fn restore(left: Left, logged: &Logged, core: &mut Core, served: &Served, videos: &Path) {
+/// Gives a core what the last one has left.
+fn restore(left: Left, logged: &BTreeMap<JobId, Logged>, core: &mut Core) {
     for (node, record) in left.nodes {
         if let Ok(boot) = u128::from_str_radix(&record.boot, 16) {
             let incarnation = Incarnation(record.incarnation);
@@ -416,13 +423,9 @@ fn restore(left: Left, logged: &Logged, core: &mut Core, served: &Served, videos
         }
         core.add_node(node, record);
     }
-    for (job, mut record) in left.jobs {
-        let (epoch, committed) = logged.get(&job).copied().unwrap_or((Epoch(0), 0));
-        record.epoch = record.epoch.max(epoch.0);
-        let film = Wish::restored(job, &record, served);
-        match film.and_then(|wish| wish.film(served, videos)) {
-            Ok((film, spec)) => core.restore(film, spec, &record, committed),
-            Err(error) => tracing::error!(%job, %error, "a video cannot be gone on with"),
+    for (job, record) in left.jobs {
+        if let Err(refusal) = core.restore(job, record, logged.get(&job)) {
+            tracing::error!(%job, %refusal, "a video cannot be shown");
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use api::{
-    Access, Cluster, Events, List, Live, Model, NewVideo, Page, Pictures, Plan, PlanWish, Refusal,
-    Service, Size, Status, Thumbnail, Video, VideoId, Written, router,
+    Access, Cluster, EventId, Events, List, Live, Model, NewVideo, Page, Pictures, Plan, PlanWish,
+    Refusal, Service, Size, Status, Thumbnail, Video, VideoId, Written, router,
 };
 use async_trait::async_trait;
 use axum::{
@@ -221,7 +221,7 @@ impl Service for House {
         Self::check(id)
     }
 
-    async fn events(&self, id: VideoId, _after: u64) -> Result<Events, Refusal> {
+    async fn events(&self, id: VideoId, _after: Option<EventId>) -> Result<Events, Refusal> {
         Self::check(id)?;
         Ok(stream::empty().boxed())
     }

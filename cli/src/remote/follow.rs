@@ -6,9 +6,10 @@
 //!     └── pause ─┘
 //! ```
 //!
-//! A server that is asked again tells everything from the beginning, and numbers its
-//! events anew after a restart; so what was told before is known by what it says:
-//! chunks by their index, placements by their epoch.
+//! A server that is asked again without `Last-Event-ID` tells everything from the
+//! beginning, as one that was started anew does in any case; so what was told before is
+//! known by what it says, and not by its id: chunks by their index, placements by their
+//! epoch.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read},

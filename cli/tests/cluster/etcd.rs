@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -15,8 +15,11 @@ use crate::pool::{Pool, Process, alone};
 
 const PROMPT: &str = "a large red ball bounces over green hills";
 
+/// How long etcd is away.
+const AWAY: Duration = Duration::from_secs(60);
+
 #[test]
-fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
+fn videos_go_on_while_etcd_is_away_for_a_minute_and_etcd_may_come_late() {
     let Some(etcd) = Etcd::find() else { return };
     // The coordinator waits for its store.
     let late = etcd.clone();
@@ -24,7 +27,8 @@ fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
         thread::sleep(Duration::from_secs(1));
         late.start()
     });
-    let mut pool = Pool::start(&["--store", &format!("etcd:http://127.0.0.1:{}", etcd.port)]);
+    let store = format!("etcd:http://127.0.0.1:{}", etcd.port);
+    let mut pool = Pool::start(&["--store", &store]);
     let running = starting.join().unwrap();
     let token = pool.manage(&["token", "create", "--uses", "1"]);
     pool.add_worker(&["--layers", "0..4", "--token", &token]);
@@ -33,28 +37,45 @@ fn video_goes_on_while_etcd_is_away_and_etcd_may_come_late() {
     let id = token.parse::<identity::JoinToken>().unwrap().id.to_string();
     let list = pool.manage(&["token", "list"]);
     assert!(list.lines().any(|line| line.starts_with(&id) && line.contains("used up")), "{list}");
-    let id = pool.create(PROMPT, 5, 6.0);
-    pool.wait("the video has begun", || {
-        let video = pool.json(&format!("/v1/videos/{id}"))?;
-        video["pictures"].as_u64().filter(|&pictures| 0 < pictures)
-    });
+    // As many chunks as take longer than the minute when a worker mostly stands still.
+    let short = pool.create(PROMPT, 5, 2.0);
+    let long = [6, 7].map(|seed| pool.create(PROMPT, seed, 4.0));
+    let state = |id: &str| pool.json(&format!("/v1/videos/{id}"));
+    for id in &long {
+        pool.wait("the video has begun", || {
+            state(id)?["pictures"].as_u64().filter(|&pictures| 0 < pictures)
+        });
+    }
 
     drop(running);
+    let gone_at = Instant::now();
+    let is_made = |id: &String| state(id).unwrap()["status"] == "in_progress";
+    assert!(is_made(&short), "it is finished without its store");
     let refused = ureq::post(format!("http://{}/v1/videos", pool.http))
         .send_json(serde_json::json!({ "prompt": PROMPT, "seconds": 1 }));
     assert!(matches!(refused, Err(ureq::Error::StatusCode(503))), "{refused:?}");
-    pool.wait("the video is finished without its store", || {
-        let video = pool.json(&format!("/v1/videos/{id}"))?;
-        (video["status"] == "completed").then_some(())
-    });
+    pool.wait_completed(&short);
+    let alone = thread::spawn(|| [alone(PROMPT, 5, 2), alone(PROMPT, 6, 4), alone(PROMPT, 7, 4)]);
+    while gone_at.elapsed() < AWAY {
+        pool.workers[0].rest();
+    }
+    assert!(long.iter().all(is_made), "they are made as long as etcd is away");
     let _running = etcd.start();
+    long.iter().for_each(|id| pool.wait_completed(id));
 
-    assert!(pool.content(&id) == alone(PROMPT, 5, 6));
+    let alone = alone.join().unwrap();
+    assert!([&short, &long[0], &long[1]].map(|id| pool.content(id)) == alone);
     let again = pool.wait("another video is taken", || {
         let body = serde_json::json!({ "prompt": PROMPT, "seconds": "0.5", "seed": 1 });
         ureq::post(format!("http://{}/v1/videos", pool.http)).send_json(body).ok()
     });
     assert_eq!(again.status(), 200);
+    // What was finished without its store, and after, is written down.
+    pool.stop_coordinator();
+    pool.serve(&["--store", &store]);
+    for id in [&short, &long[0], &long[1]] {
+        assert_eq!(pool.json(&format!("/v1/videos/{id}")).unwrap()["status"], "completed");
+    }
 }
 
 /// Where an etcd is to run.

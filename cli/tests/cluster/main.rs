@@ -12,6 +12,7 @@ mod doors;
 mod etcd;
 #[cfg(feature = "etcd")]
 mod etcd_tls;
+mod kept;
 mod limits;
 mod live;
 mod manage;
@@ -22,9 +23,11 @@ mod plans;
 mod players;
 mod pool;
 mod refusals;
+mod restarts;
 mod starting;
 #[cfg(feature = "otlp")]
 mod traces;
 mod viewer;
 mod ways;
 mod weights;
+mod wishes;

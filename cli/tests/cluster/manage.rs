@@ -160,12 +160,14 @@ fn videos_wait_while_the_only_worker_has_drained_until_it_is_started_again() {
         "error: no worker here is called \"w7\": `filmloom status` shows those that are"
     );
 
+    let first = pool.create(PROMPT, 6, 1.0);
     let said = pool.manage(&["drain", "w1"]);
-    assert!(said.contains("nothing is open on it"), "{said}");
+    assert!(said.contains("one video is to be finished first"), "{said}");
+    let id = pool.create(PROMPT, 5, 1.0);
     let mut drained = pool.workers.remove(0);
     let ended = pool.wait("it ends", || drained.0.try_wait().unwrap());
     assert_eq!(ended.code(), Some(0));
-    let id = pool.create(PROMPT, 5, 1.0);
+    pool.wait_completed(&first);
     let why = pool.wait("it is said why", || unready(&pool).filter(|why| why.contains("drained")));
     assert!(why.contains("no worker to place layers on") && why.contains("w1 drained"), "{why}");
     assert_eq!(pool.json(&format!("/v1/videos/{id}")).unwrap()["status"], "queued");
@@ -174,6 +176,8 @@ fn videos_wait_while_the_only_worker_has_drained_until_it_is_started_again() {
     let _again = Process(again.args(["--name", "w1"]).spawn().unwrap());
     pool.wait_completed(&id);
     assert!(pool.content(&id) == alone(PROMPT, 5, 1));
+    let said = pool.manage(&["drain", "w1"]);
+    assert!(said.contains("nothing is open on it"), "{said}");
 }
 
 /// What the list says of a token.

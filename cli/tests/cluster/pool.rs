@@ -36,8 +36,21 @@ pub(crate) struct Process(pub(crate) Child);
 impl Process {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Lets it stand still for a second, and go on for a moment: it gets little done, and
+    /// nobody takes it for lost.
+    pub(crate) fn rest(&self) {
+        self.signal("-STOP");
+        thread::sleep(Duration::from_secs(1));
+        self.signal("-CONT");
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 }
 
@@ -185,9 +198,13 @@ impl Pool {
 
     /// Asks for a video and gives its id.
     pub(crate) fn create(&self, prompt: &str, seed: u64, seconds: f64) -> String {
-        let body = serde_json::json!({ "prompt": prompt, "seed": seed, "seconds": seconds });
+        self.ask(&serde_json::json!({ "prompt": prompt, "seed": seed, "seconds": seconds }))
+    }
+
+    /// Asks for a video in all of its fields, and gives its id.
+    pub(crate) fn ask(&self, body: &Value) -> String {
         let request = ureq::post(format!("http://{}/v1/videos", self.http));
-        let answer = request.header("authorization", self.authorization()).send_json(&body);
+        let answer = request.header("authorization", self.authorization()).send_json(body);
         let text = answer.unwrap().into_body().read_to_string().unwrap();
         let video: Value = serde_json::from_str(&text).unwrap();
         video["id"].as_str().unwrap().to_owned()
@@ -218,8 +235,16 @@ impl Pool {
 
     /// Lines of a video's events, as they happen.
     pub(crate) fn follow(&self, id: &str) -> impl BufRead + use<> {
-        let answer = self.get(&format!("/v1/videos/{id}/events")).call();
-        BufReader::new(answer.unwrap().into_body().into_reader())
+        self.follow_after(id, None)
+    }
+
+    /// The same behind the event that was seen last.
+    pub(crate) fn follow_after(&self, id: &str, last: Option<&str>) -> impl BufRead + use<> {
+        let mut request = self.get(&format!("/v1/videos/{id}/events"));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        BufReader::new(request.call().unwrap().into_body().into_reader())
     }
 
     /// What happened to a video that has ended, since its coordinator began.

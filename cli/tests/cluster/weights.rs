@@ -94,7 +94,7 @@ fn generate(output: &Path, arguments: &[&str]) -> Vec<u8> {
 }
 
 /// A copy of the embedded model with other values at the end of some layers.
-fn changed_model(folder: &Path) -> PathBuf {
+pub(crate) fn changed_model(folder: &Path) -> PathBuf {
     let model = folder.join("model");
     for path in sizes(Path::new(WEIGHTS)).keys() {
         let (from, to) = (Path::new(WEIGHTS).join(path), model.join(path));

@@ -1,13 +1,14 @@
 //! Events of a video as server-sent events.
 //!
 //! ```text
-//! id: 4
+//! id: 3-4
 //! event: chunk_committed
 //! data: {"object":"video.event","video_id":"video_..","type":"chunk_committed","chunk":0, ..}
 //! ```
 //!
 //! A client that was cut off comes back with `Last-Event-ID` and misses none;
-//! browsers do so by themselves. One that comes back though it has seen the last
+//! browsers do so by themselves. If the server was started anew meanwhile, it is told
+//! everything from the beginning, under other ids. One that comes back though it has seen the last
 //! event is told 204, which makes a browser stop asking. Comments in between keep
 //! proxies from closing a silent connection.
 
@@ -25,7 +26,7 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use serde::Serialize;
 
 use crate::{
-    event::{Happening, VideoEvent},
+    event::{EventId, Happening, VideoEvent},
     fields::repeated,
     guard::{held, stream_slot},
     refusal::{Problem, Refusal, invalid},
@@ -65,10 +66,10 @@ pub(crate) async fn events(
     Ok(([buffering], Sse::new(wire).keep_alive(keep_alive)).into_response())
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let Some(value) = headers.get("last-event-id") else { return Ok(0) };
+fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Refusal> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let text = value.to_str().unwrap_or("?");
-    text.parse().map_err(|_| {
+    text.parse().map(Some).map_err(|_| {
         let advice = "give the id of the last event that came, or leave it out";
         invalid("Last-Event-ID", format!("`Last-Event-ID` is {}; {advice}", repeated(text)))
     })
@@ -85,9 +86,9 @@ fn to_the_last(events: Events) -> impl Stream<Item = VideoEvent> {
 }
 
 fn on_wire(video_id: VideoId, event: &VideoEvent) -> Result<Event, axum::Error> {
-    let VideoEvent { number, what } = event;
+    let VideoEvent { id, what } = event;
     let data = Data { object: "video.event", video_id, what };
-    Event::default().id(number.to_string()).event(what.name()).json_data(data)
+    Event::default().id(id.to_string()).event(what.name()).json_data(data)
 }
 
 #[cfg(test)]
@@ -96,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_event_ends_them_even_if_the_service_does_not() {
-        let event = |number, what| VideoEvent { number, what };
+        let event = |number, what| VideoEvent { id: EventId { life: 1, number }, what };
         let told = [event(1, Happening::Started), event(2, Happening::Cancelled)];
         let endless = stream::iter(told.clone()).chain(stream::pending()).boxed();
 

@@ -44,7 +44,7 @@ mod unsupported;
 mod videos;
 
 pub use access::{Access, Keys};
-pub use event::{Happening, PlannedStage, VideoEvent};
+pub use event::{EventId, Happening, NotAnEventId, PlannedStage, VideoEvent};
 pub use plan::{Plan, PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWish, PlanWorker};
 pub use refusal::Refusal;
 pub use routes::router;

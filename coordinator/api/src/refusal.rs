@@ -54,6 +54,13 @@ pub enum Refusal {
         /// Which state, and which are right.
         message: String,
     },
+    /// The video is of another model than the one that is served. Serve that one.
+    /// Status 409.
+    #[error("{message}")]
+    OtherModel {
+        /// Which model it is of, and which is served.
+        message: String,
+    },
     /// Too much is waiting already. Come back later. Status 429.
     #[error("{message}")]
     TooManyRequests {
@@ -61,6 +68,12 @@ pub enum Refusal {
         message: String,
         /// When to come back.
         retry_after_seconds: u64,
+    },
+    /// The workers that are here cannot make a video. Add some. Status 503.
+    #[error("{message}")]
+    TooFewWorkers {
+        /// What is missing, and what to do.
+        message: String,
     },
     /// Nobody can do it now. Come back later. Status 503.
     #[error("{message}")]
@@ -133,10 +146,16 @@ impl From<Refusal> for Problem {
             Refusal::WrongState { message } => {
                 Self::new(StatusCode::CONFLICT, "wrong_state", message)
             }
+            Refusal::OtherModel { message } => {
+                Self::new(StatusCode::CONFLICT, "other_model", message)
+            }
             Refusal::TooManyRequests { message, retry_after_seconds } => Self {
                 retry_after_seconds: Some(retry_after_seconds),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
             },
+            Refusal::TooFewWorkers { message } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_few_workers", message)
+            }
             Refusal::Unavailable { message } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             }
@@ -158,5 +177,22 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_for_other_workers_or_another_model_has_a_code_of_its_own() {
+        let message = "because".to_owned();
+        let [workers, model] =
+            [Refusal::TooFewWorkers { message: message.clone() }, Refusal::OtherModel { message }]
+                .map(Problem::from);
+
+        assert_eq!((workers.status.as_u16(), workers.code), (503, "too_few_workers"));
+        assert_eq!((model.status.as_u16(), model.code), (409, "other_model"));
+        assert_eq!((workers.message.as_str(), workers.class()), ("because", "server_error"));
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    event::VideoEvent,
+    event::{EventId, VideoEvent},
     plan::{Plan, PlanWish},
     refusal::Refusal,
     video::{List, NewVideo, Page, Size, Video, VideoId},
@@ -28,7 +28,8 @@ use crate::{
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
     /// Admits a video, or refuses it: [`Refusal::TooManyRequests`] with an
-    /// estimate if the queue is full. What it returns is durable.
+    /// estimate if the queue is full, [`Refusal::TooFewWorkers`] if nobody is here who
+    /// could make it. What it returns is durable.
     async fn create(&self, new: NewVideo) -> Result<Video, Refusal>;
 
     /// A video as it is now.
@@ -42,10 +43,11 @@ pub trait Service: Send + Sync + 'static {
     /// have confirmed, or once those that did not are known to be lost.
     async fn delete(&self, id: VideoId) -> Result<(), Refusal>;
 
-    /// Events of a video behind number `after` (0 for all): those that happened,
-    /// then those that happen. It ends behind the last one. It is polled only as
-    /// fast as the client reads, so what waits in it is the service's to bound.
-    async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal>;
+    /// Events of a video behind `after`, which is all if that is of another life of
+    /// the service or nothing: those that happened, then those that happen. It ends
+    /// behind the last one. It is polled only as fast as the client reads, so what
+    /// waits in it is the service's to bound.
+    async fn events(&self, id: VideoId, after: Option<EventId>) -> Result<Events, Refusal>;
 
     /// The finished MP4 file; [`Refusal::NotReady`] before. It never changes.
     async fn file(&self, id: VideoId) -> Result<PathBuf, Refusal>;

@@ -11,7 +11,7 @@ use proto::{
 };
 use types::{Branch, Class, Fence, JobId, NodeId};
 
-use super::{Core, Event, unix_now};
+use super::{Core, Event, film::Shapes, unix_now};
 use crate::records::{self, Status};
 
 /// Chunks that may be made before they are in the log; each costs every stage a slot.
@@ -117,6 +117,7 @@ impl Core {
         let lead = self.cluster.pipeline().stages().first().copied();
         let Some(class) = lead.and_then(|lead| self.class(lead)) else { return };
         let Some(film) = self.films.get_mut(&fence.job) else { return };
+        let Some(Shapes { x0, .. }) = film.shapes else { return };
         film.epoch = fence.epoch.0;
         film.contexts.clear();
         self.spans.place(fence, film.wish.order.length.chunks);
@@ -124,7 +125,7 @@ impl Core {
             job: fence.job,
             model: self.served.digest.0,
             class: class.name().to_owned(),
-            x0_shape: film.x0_shape,
+            x0_shape: x0,
             x0_dtype: types::Dtype::F32,
         };
         let written = (!film.wish.is_probe)
@@ -150,6 +151,7 @@ impl Core {
     /// Opens a job on a stage: its contexts go ahead on the data plane.
     fn open(&mut self, node: NodeId, fence: Fence, assignment: u64) {
         let Some(film) = self.films.get(&fence.job) else { return };
+        let Some(Shapes { grid, .. }) = film.shapes else { return };
         let (mut uses, mut messages) = (Vec::new(), Vec::new());
         for (&(prompt, branch), context) in &film.contexts {
             let payload = context.payload.clone();
@@ -166,7 +168,7 @@ impl Core {
         let open = wire::Open {
             fence: Some(fence.into()),
             assignment,
-            grid: Some(film.grid.into()),
+            grid: Some(grid.into()),
             uncommitted_chunks_max: UNCOMMITTED_CHUNKS_MAX,
             seed: film.wish.seed,
             sampler: Some((&self.served.model.sampler).into()),
@@ -186,6 +188,7 @@ impl Core {
         if self.films.get(&id).is_some_and(|film| film.wish.is_probe) {
             return self.probe_changed(id);
         }
+        self.drop_unwanted(id);
         self.tell_events(id);
         let Some(job) = self.cluster.job(id) else { return };
         let Some(film) = self.films.get_mut(&id) else { return };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Happening, Refusal, StageTiming, VideoEvent, Written};
+use api::{Happening, Refusal, StageTiming, Written};
 use bytes::Bytes;
 use plan::{cluster::JobSpec, length::Length, memory::Size};
 use proto::control::wire::Counters;
@@ -42,10 +42,16 @@ pub(crate) struct Wish {
 #[derive(Debug)]
 pub(crate) struct Film {
     pub(crate) wish: Wish,
-    pub(crate) grid: TokenGrid,
-    /// Channels, frames, rows, columns of a chunk's clean frames.
-    pub(crate) x0_shape: [u32; 4],
+    /// What makes it, or has made it.
+    pub(crate) model: records::Model,
+    /// What its tensors are; nothing of a video that the model which is served does not
+    /// make.
+    pub(super) shapes: Option<Shapes>,
+    /// Bytes of a chunk's clean frames.
+    pub(super) chunk_bytes: u64,
     pub(crate) status: Status,
+    /// Whether it has ended and is to be deleted.
+    pub(super) is_unwanted: bool,
     pub(crate) error: Option<String>,
     pub(crate) epoch: u64,
     pub(crate) started_at: Option<u64>,
@@ -55,7 +61,8 @@ pub(crate) struct Film {
     /// Bytes of the finished video.
     pub(crate) bytes: u64,
     pub(crate) contexts: BTreeMap<(u32, Branch), Context>,
-    pub(crate) history: watch::Sender<Vec<VideoEvent>>,
+    /// What happened to it in this life of the coordinator.
+    pub(crate) history: watch::Sender<Vec<Happening>>,
     pub(crate) written: watch::Sender<Written>,
     publisher: Option<Publisher>,
     /// The chunk that the publisher is given next.
@@ -76,11 +83,27 @@ pub(crate) struct Film {
     pub(crate) timings: Vec<StageTiming>,
 }
 
+/// What the tensors of a job are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shapes {
+    pub(super) grid: TokenGrid,
+    /// Channels, frames, rows, columns of a chunk's clean frames.
+    pub(super) x0: [u32; 4],
+}
+
 /// What a prompt became.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) payload: Bytes,
     pub(crate) digest: [u8; 32],
+}
+
+impl Shapes {
+    /// Bytes of a chunk's clean frames.
+    fn chunk_bytes(self) -> u64 {
+        let x0: u64 = self.x0.iter().map(|&axis| u64::from(axis)).product();
+        x0.saturating_mul(4)
+    }
 }
 
 impl Wish {
@@ -95,40 +118,22 @@ impl Wish {
         Self { job, order, seed, priority, user, created_at, is_probe: true }
     }
 
-    /// The wish that a record holds.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal`] if the model that is served does not make such videos.
-    pub(crate) fn restored(
-        job: JobId,
-        record: &records::Job,
-        served: &Served,
-    ) -> Result<Self, Refusal> {
-        let size = Size { width: record.width, height: record.height };
-        let new = api::NewVideo {
-            prompt: record.prompt.clone(),
-            seconds: Some(record.seconds),
-            ..api::NewVideo::default()
-        };
-        let order = Order { prompts: record.prompts.clone(), size, ..served.order(&new)? };
-        Ok(Self {
-            job,
-            order,
-            seed: record.seed,
-            priority: record.priority,
-            user: record.user.clone(),
-            created_at: record.created_at,
-            is_probe: false,
-        })
-    }
-
     /// The tables of this wish, and what the cluster must know of it.
     ///
     /// # Errors
     ///
     /// [`Refusal`] if the model has no such pictures.
     pub(crate) fn film(self, served: &Served, videos: &Path) -> Result<(Film, JobSpec), Refusal> {
+        let (shapes, spec) = self.needs(served)?;
+        Ok((Film::new(self, served.recorded()?, Some(shapes), videos), spec))
+    }
+
+    /// What it asks of workers that hold this model.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the model has no such pictures.
+    pub(super) fn needs(&self, served: &Served) -> Result<(Shapes, JobSpec), Refusal> {
         let Order { size, length, .. } = &self.order;
         let refused = |problem: String| Refusal::InvalidRequest { param: None, message: problem };
         let work = served.work(*size, length.frames).map_err(|error| refused(error.to_string()))?;
@@ -138,9 +143,22 @@ impl Wish {
         });
         let (chunks, priority) = (length.chunks, self.priority.into());
         let times = served.times(*size, length.frames)?;
-        let spec = JobSpec { work, chunks, times, priority, user };
+        let shapes = Shapes { grid: served.grid(*size)?, x0: served.x0_shape(*size)? };
+        Ok((shapes, JobSpec { work, chunks, times, priority, user }))
+    }
+}
+
+impl Film {
+    /// A film of which nothing is made yet; without shapes nothing ever is.
+    pub(super) fn new(
+        wish: Wish,
+        model: records::Model,
+        shapes: Option<Shapes>,
+        videos: &Path,
+    ) -> Self {
+        let Order { size, length, .. } = &wish.order;
         let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
-        let name = format!("{}", self.job);
+        let name = format!("{}", wish.job);
         let file = publisher::Film {
             path: videos.join(format!("{name}.mp4")),
             live: videos.join(format!("{name}.live.mp4")),
@@ -148,15 +166,17 @@ impl Wish {
             options: video::Options {
                 width: side(size.width),
                 height: side(size.height),
-                pictures_per_second: served.model.video.fps,
+                pictures_per_second: model.fps,
             },
             pictures: length.pictures,
         };
-        let film = Film {
-            grid: served.grid(*size)?,
-            x0_shape: served.x0_shape(*size)?,
-            wish: self,
+        Self {
+            wish,
+            model,
+            chunk_bytes: shapes.map_or(0, Shapes::chunk_bytes),
+            shapes,
             status: Status::Queued,
+            is_unwanted: false,
             error: None,
             epoch: 0,
             started_at: None,
@@ -176,12 +196,9 @@ impl Wish {
             told_counters: BTreeMap::new(),
             placed_counters: BTreeMap::new(),
             timings: Vec::new(),
-        };
-        Ok((film, spec))
+        }
     }
-}
 
-impl Film {
     pub(super) fn add_context(&mut self, prompt: u32, branch: Branch, payload: Bytes) {
         let digest = *blake3::hash(&payload).as_bytes();
         if (prompt as usize) < self.wish.order.prompts.len() {
@@ -237,13 +254,7 @@ impl Film {
             Status::Queued | Status::InProgress | Status::Failed => self.told_chunks,
         };
         let chunks = u64::from(chunks);
-        self.bytes.saturating_add(self.chunk_bytes().saturating_mul(chunks))
-    }
-
-    /// Bytes of a chunk's clean frames.
-    pub(super) fn chunk_bytes(&self) -> u64 {
-        let x0: u64 = self.x0_shape.iter().map(|&axis| u64::from(axis)).product();
-        x0.saturating_mul(4)
+        self.bytes.saturating_add(self.chunk_bytes.saturating_mul(chunks))
     }
 
     /// Where the finished video is.
@@ -265,6 +276,15 @@ impl Film {
         if let Some(publisher) = self.publisher {
             publisher.end();
         }
+        publisher::remove(&self.file)
+    }
+
+    /// Removes files that another life has left, which are not a whole video.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, of the first file that stays.
+    pub(super) fn remove_left(&self) -> Result<(), String> {
         publisher::remove(&self.file)
     }
 
@@ -295,12 +315,11 @@ impl Film {
     /// Something happened to it.
     pub(super) fn happen(&self, what: Happening) {
         self.history.send_modify(|events| {
-            let number = events.len() as u64 + 1;
-            events.push(VideoEvent { number, what });
+            events.push(what);
             // A day of video has a hundred thousand chunks.
             let old = events.len().checked_sub(TIMED_EVENTS_MAX + 1);
             if let Some(Happening::ChunkCommitted { stage_timings, .. }) =
-                old.map(|old| &mut events[old].what)
+                old.map(|old| &mut events[old])
             {
                 *stage_timings = Vec::new();
             }
@@ -311,6 +330,7 @@ impl Film {
     pub(crate) fn record(&self) -> records::Job {
         let Wish { order, seed, priority, user, created_at, .. } = &self.wish;
         records::Job {
+            model: Some(self.model.clone()),
             prompt: order.prompts.first().map(|(_, prompt)| prompt.clone()).unwrap_or_default(),
             prompts: order.prompts.clone(),
             width: order.size.width,

@@ -20,6 +20,7 @@ mod links;
 mod nodes;
 mod pace;
 mod readiness;
+mod restored;
 mod spent;
 mod tempo;
 mod videos;
@@ -47,6 +48,7 @@ pub use commands::UNCOMMITTED_CHUNKS_MAX;
 pub(crate) use drain::{Drained, NotDrained};
 pub(crate) use film::{Film, Wish};
 pub(crate) use nodes::{Entering, NotEntered, Session};
+pub(crate) use restored::Logged;
 
 use crate::{
     log_thread::{self, Log},
@@ -308,7 +310,7 @@ impl Core {
                 let kind = Kind::Durable { chunk };
                 self.send(lead, Message { fence, kind, payload: Bytes::new() });
                 self.cluster.handle_committed(now, fence, chunk);
-                let bytes = self.films.get(&fence.job).map_or(0, Film::chunk_bytes);
+                let bytes = self.films.get(&fence.job).map_or(0, |film| film.chunk_bytes);
                 self.spans.commit(fence, chunk, bytes);
                 let times = self.cluster.job(fence.job).map_or(1.0, |job| job.spec.times);
                 self.tempo.handle_commit(times);
@@ -399,8 +401,9 @@ impl Core {
                 return;
             }
         };
-        let Some(film) = self.films.get(&self.shown(fence.job)) else { return };
-        let [_, _, rows, columns] = film.x0_shape;
+        let film = self.films.get(&self.shown(fence.job));
+        let Some(film::Shapes { x0, .. }) = film.and_then(|film| film.shapes) else { return };
+        let [_, _, rows, columns] = x0;
         self.send(node, Message { fence, kind: Kind::Decode { chunk, rows, columns }, payload });
     }
 
@@ -480,3 +483,6 @@ pub(crate) fn random() -> u128 {
     getrandom::fill(&mut bytes).expect("the system gives random numbers");
     u128::from_le_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,8 @@
 //! Whether a video that is asked for now would be made, and why not.
 
+use std::time::Duration;
+
+use api::Refusal;
 use plan::cluster::{Member, Presence};
 use types::NodeId;
 
@@ -7,21 +10,17 @@ use super::Core;
 
 /// Names shown of workers that drain.
 const NAMES_SHOWN_MAX: usize = 4;
+/// How long a coordinator that has just begun takes videos for workers that are not here:
+/// those of the life before come back by themselves. Chosen: twice what that takes.
+pub(super) const EXPECTED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Core {
     /// Why a video that is asked for now would not be made, if so.
     pub(crate) fn problem(&self) -> Option<String> {
-        let pipeline = self.cluster.pipeline();
-        if let Some(problem) = pipeline.problem() {
-            let members = self.cluster.members().map(|(_, member)| member);
-            let excluded = members.filter_map(|member| {
-                let why = member.excluded.as_ref()?;
-                Some(format!("; {} is left out: {why}", member.offer.name))
-            });
-            let problem = excluded.fold(problem.to_owned(), |text, why| text + &why);
-            let drained = self.drained().map(|names| format!("; {names} drained"));
-            return Some(problem + &drained.unwrap_or_default());
+        if let Some(unplaced) = self.unplaced() {
+            return Some(unplaced);
         }
+        let pipeline = self.cluster.pipeline();
         if pipeline.plan().is_none() {
             return Some("no worker has joined yet, or none is measured yet".to_owned());
         }
@@ -40,6 +39,57 @@ impl Core {
                 Some("a first chunk is being made to see that all is well".to_owned())
             }
         }
+    }
+
+    /// Whether the workers that are here could make a video, as far as that is known:
+    /// not while one of them is away for a moment, or not measured yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooFewWorkers`] with what is missing.
+    pub(super) fn staffed(&self) -> Result<(), Refusal> {
+        let pipeline = self.cluster.pipeline();
+        if pipeline.plan().is_some() || self.now() < EXPECTED_WITHIN {
+            return Ok(());
+        }
+        let refused = |problem: &str| {
+            let message = format!(
+                "{problem}; nothing more is taken until then, and videos that were asked for \
+                 before wait"
+            );
+            Err(Refusal::TooFewWorkers { message })
+        };
+        let members = self.cluster.members();
+        let mut here = members.filter(|(_, member)| member.presence != Presence::Gone).peekable();
+        if here.peek().is_none() {
+            return refused("no worker is here: start one with `filmloom worker`");
+        }
+        let is_settled =
+            pipeline.is_settled() && here.all(|(node, member)| self.is_known(node, member));
+        match self.unplaced().filter(|_| is_settled) {
+            Some(problem) => refused(&problem),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a member is here, and what it can do is known.
+    fn is_known(&self, node: NodeId, member: &Member) -> bool {
+        let is_hopeless = self.session(node).is_some_and(|session| session.problem.is_some());
+        let is_judged = member.speed.is_some() || member.excluded.is_some() || is_hopeless;
+        member.presence == Presence::Here && is_judged
+    }
+
+    /// Why nothing can be placed, if so: what the planner says, and of whom it does not.
+    fn unplaced(&self) -> Option<String> {
+        let problem = self.cluster.pipeline().problem()?;
+        let members = self.cluster.members().map(|(_, member)| member);
+        let excluded = members.filter_map(|member| {
+            let why = member.excluded.as_ref()?;
+            Some(format!("; {} is left out: {why}", member.offer.name))
+        });
+        let problem = excluded.fold(problem.to_owned(), |text, why| text + &why);
+        let drained = self.drained().map(|names| format!("; {names} drained"));
+        Some(problem + &drained.unwrap_or_default())
     }
 
     /// Why videos wait for workers that drain, if they do.

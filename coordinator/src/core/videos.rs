@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use api::{Happening, Refusal, Video};
+use api::{Refusal, Video};
 use bytes::Bytes;
-use plan::cluster::{JobSpec, Progress};
+use plan::cluster::JobSpec;
 use proto::control::wire::{Close, to_worker::Kind as Asked};
 use tokio::sync::mpsc;
 use types::{Epoch, Fence, JobId, NodeId};
 
 use super::{Core, Event, Film, random};
-use crate::{
-    pictures::Viewing,
-    records::{self, Status},
-};
+use crate::{pictures::Viewing, records::Status};
 
 /// A finished video that is decoded again for someone.
 #[derive(Debug)]
@@ -35,6 +32,7 @@ const RETRY_SECONDS: f64 = 10.0;
 impl Core {
     /// Whether another video may be asked for.
     pub(crate) fn room(&self) -> Result<(), Refusal> {
+        self.staffed()?;
         let waiting = self.cluster.waiting();
         if waiting < self.cluster.policy().queue_max {
             return Ok(());
@@ -65,10 +63,10 @@ impl Core {
     /// Takes a video that is written down.
     pub(crate) fn create(&mut self, film: Film, spec: JobSpec) -> Result<Video, Refusal> {
         let (job, now) = (film.wish.job, self.now());
-        if let Err(full) = self.room() {
-            // The places went to others while it was written down.
+        if let Err(refusal) = self.room() {
+            // The places went to others while it was written down, or workers went.
             self.erase(job, film);
-            return Err(full);
+            return Err(refusal);
         }
         self.films.insert(job, film);
         if let Err(full) = self.cluster.handle_created(now, job, spec) {
@@ -86,57 +84,33 @@ impl Core {
         Ok(video)
     }
 
-    /// A video that a coordinator before this one had.
-    pub(crate) fn restore(
-        &mut self,
-        mut film: Film,
-        spec: JobSpec,
-        record: &records::Job,
-        committed: u32,
-    ) {
-        let job = film.wish.job;
-        film.status = record.status;
-        film.error = record.error.clone();
-        film.epoch = record.epoch;
-        film.started_at = record.started_at;
-        film.completed_at = record.completed_at;
-        match record.status {
-            Status::Completed => {
-                film.pictures = film.wish.order.length.pictures;
-                film.bytes = std::fs::metadata(film.path()).map_or(0, |file| file.len());
-                film.happen(Happening::Done { pictures: film.pictures });
-            }
-            Status::Failed => {
-                let message = film.error.clone().unwrap_or_default();
-                let error = api::VideoError { code: "failed".to_owned(), message };
-                film.happen(Happening::Failed { error });
-            }
-            Status::Queued | Status::InProgress => {
-                let epoch = Epoch(record.epoch);
-                let committed = committed.min(spec.chunks);
-                let progress = Progress { epoch, committed, published: 0 };
-                self.cluster.restore(job, spec, progress);
-            }
-        }
-        self.films.insert(job, film);
-    }
-
-    /// Ends a video, or forgets one that has ended. Gives whether there is one.
+    /// Ends a video, or forgets one that has ended, once every stage has closed it. Gives
+    /// whether there is one.
     pub(crate) fn cancel(&mut self, job: JobId) -> bool {
-        let Some(film) = self.films.get(&job) else { return false };
+        let Some(film) = self.films.get_mut(&job) else { return false };
         match film.status {
             Status::Queued | Status::InProgress => {
                 let now = self.now();
                 self.cluster.handle_cancelled(now, job);
             }
             Status::Completed | Status::Failed => {
-                if let Some(film) = self.films.remove(&job) {
-                    self.cluster.forget(job);
-                    self.erase(job, film);
-                }
+                film.is_unwanted = true;
+                self.drop_unwanted(job);
             }
         }
         true
+    }
+
+    /// Deletes a video that has ended and is not wanted, if no worker holds anything of it.
+    pub(super) fn drop_unwanted(&mut self, job: JobId) {
+        let is_unwanted = self.films.get(&job).is_some_and(|film| film.is_unwanted);
+        if !is_unwanted || self.cluster.is_placed(job) {
+            return;
+        }
+        if let Some(film) = self.films.remove(&job) {
+            self.cluster.forget(job);
+            self.erase(job, film);
+        }
     }
 
     /// Deletes the videos that were finished first, or failed, until the rest is within the
@@ -144,13 +118,13 @@ impl Core {
     pub(super) fn make_room(&mut self, newest: JobId) {
         let finished = self.films.values().filter(|film| film.completed_at.is_some());
         let mut finished: Vec<_> = finished
-            .map(|film| (film.completed_at, film.wish.job, film.kept_bytes()))
-            .filter(|&(_, job, _)| job != newest)
+            .map(|film| (film.completed_at, film.wish.created_at, film.wish.job, film.kept_bytes()))
+            .filter(|&(_, _, job, _)| job != newest)
             .collect();
         finished.sort_unstable();
         let own = self.films.get(&newest).map_or(0, Film::kept_bytes);
-        let mut total: u64 = own + finished.iter().map(|&(_, _, bytes)| bytes).sum::<u64>();
-        for (_, job, bytes) in finished {
+        let mut total: u64 = own + finished.iter().map(|&(.., bytes)| bytes).sum::<u64>();
+        for (.., job, bytes) in finished {
             if total <= self.videos_bytes_max {
                 return;
             }
@@ -163,6 +137,14 @@ impl Core {
     /// Decodes a finished video again.
     pub(crate) fn view(&mut self, job: JobId) -> Result<Viewing, Refusal> {
         let away = |message: &str| Refusal::Unavailable { message: message.to_owned() };
+        let film = self.films.get(&job).ok_or_else(|| away("the video is gone"))?;
+        if film.shapes.is_none() {
+            let message = format!("its pictures cannot be decoded again: {}", self.stranger(film));
+            return Err(Refusal::OtherModel { message });
+        }
+        let order = &film.wish.order;
+        let (size, pictures) = (order.size, order.length.pictures);
+        let video_chunks = order.length.chunks;
         let decoder =
             self.cluster.pipeline().decoder().filter(|&node| self.session(node).is_some());
         let decoder = decoder.ok_or_else(|| away("no worker is there to decode it"))?;
@@ -172,11 +154,9 @@ impl Core {
         if SHOWINGS_MAX <= self.showings.len() {
             return Err(away("too many videos are being decoded again: come back later"));
         }
-        let Some(film) = self.films.get(&job) else { return Err(away("the video is gone")) };
         let (sender, chunks) = mpsc::channel(2);
-        let order = &film.wish.order;
-        let viewing = Viewing { size: order.size, pictures: order.length.pictures, chunks };
-        let showing = Showing { job, decoder, next: 0, chunks: order.length.chunks, sender };
+        let viewing = Viewing { size, pictures, chunks };
+        let showing = Showing { job, decoder, next: 0, chunks: video_chunks, sender };
         let id = JobId(random());
         self.showings.insert(id, showing);
         self.show_next(id);

@@ -55,7 +55,7 @@ impl Core {
         let is_over = film.completed_at.is_some();
         Some(Video {
             id: VideoId(id.0),
-            model: self.served.name.clone(),
+            model: film.model.name.clone(),
             prompt: order.prompts.first().map(|(_, prompt)| prompt.clone()).unwrap_or_default(),
             status: match film.status {
                 records::Status::Queued => Status::Queued,
@@ -71,7 +71,7 @@ impl Core {
             size: Size { width: side(order.size.width), height: side(order.size.height) },
             seconds: order.seconds,
             seed: film.wish.seed,
-            fps: self.served.model.video.fps,
+            fps: film.model.fps,
             error: film
                 .error
                 .clone()

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use api::{Happening, VideoEvent};
+use api::Happening;
 use plan::cluster::Standing;
 use tokio::sync::watch;
 use types::JobId;
@@ -37,7 +37,7 @@ impl Places {
 
 impl Core {
     /// Everything that happens to a video, its place in the queue too.
-    pub(crate) fn follow(&mut self, job: JobId) -> Option<watch::Receiver<Vec<VideoEvent>>> {
+    pub(crate) fn follow(&mut self, job: JobId) -> Option<watch::Receiver<Vec<Happening>>> {
         self.places.handle_changed();
         self.films.get(&job).map(|film| film.history.subscribe())
     }

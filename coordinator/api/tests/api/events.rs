@@ -10,7 +10,10 @@ use axum::{
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use crate::client::{Door, request};
+use crate::{
+    client::{Door, request},
+    fake::LIFE,
+};
 
 #[tokio::test]
 async fn all_events_come_in_order_and_the_last_one_ends_them() {
@@ -57,14 +60,20 @@ async fn a_client_that_comes_back_misses_none_and_gets_none_twice() {
     let id = door.new_video().await;
     story(&door, id);
 
-    let rest = begin(&door, id, "3").await;
-
-    let bytes = rest.into_body().collect().await.unwrap().to_bytes();
-    let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let numbers: Vec<u64> = text.split_terminator("\n\n").map(|event| told(event).0).collect();
-    assert_eq!(numbers, [4, 5]);
+    assert_eq!(numbers(&door, id, &format!("{LIFE}-3")).await, [4, 5]);
     // A browser stops asking.
-    assert_eq!(begin(&door, id, "5").await.status(), 204);
+    assert_eq!(begin(&door, id, &format!("{LIFE}-5")).await.status(), 204);
+}
+
+#[tokio::test]
+async fn a_client_of_another_life_of_the_server_gets_all_from_the_beginning() {
+    let door = Door::open();
+    let id = door.new_video().await;
+    story(&door, id);
+
+    for last in ["2-3", "4-1", "2-5", "5"] {
+        assert_eq!(numbers(&door, id, last).await, [1, 2, 3, 4, 5], "{last}");
+    }
 }
 
 #[tokio::test]
@@ -147,10 +156,20 @@ fn story(door: &Door, id: VideoId) {
     }
 }
 
+/// Numbers of the events that are told to a client that has seen this one.
+async fn numbers(door: &Door, id: VideoId, last: &str) -> Vec<u64> {
+    let rest = begin(door, id, last).await;
+    let bytes = rest.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    text.split_terminator("\n\n").map(|event| told(event).0).collect()
+}
+
 /// Number, name and data of an event on the wire.
 fn told(event: &str) -> (u64, String, Value) {
     let mut lines = event.lines();
     let mut field = |name: &str| lines.next().unwrap().strip_prefix(name).unwrap();
     let (number, name, data) = (field("id: "), field("event: "), field("data: "));
+    let (life, number) = number.split_once('-').unwrap();
+    assert_eq!(life, LIFE.to_string());
     (number.parse().unwrap(), name.to_owned(), serde_json::from_str(data).unwrap())
 }

@@ -12,9 +12,9 @@ use std::{
 };
 
 use api::{
-    Cluster, Events, Happening, List, Live, Model, NewVideo, Order, Page, Picture, Pictures, Plan,
-    PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWish, PlanWorker, Refusal, Service, Size, Status,
-    Thumbnail, Video, VideoEvent, VideoId, Written,
+    Cluster, EventId, Events, Happening, List, Live, Model, NewVideo, Order, Page, Picture,
+    Pictures, Plan, PlanHop, PlanLeftOut, PlanNode, PlanPace, PlanWish, PlanWorker, Refusal,
+    Service, Size, Status, Thumbnail, Video, VideoEvent, VideoId, Written,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +24,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) const QUEUE_MAX: usize = 200;
 pub(crate) const MODEL: &str = "house/mini";
+/// The life of the service.
+pub(crate) const LIFE: u64 = 3;
 
 /// Jobs of a plan that there is no room for.
 pub(crate) const NO_ROOM_JOBS: u32 = 999;
@@ -100,7 +102,7 @@ impl Fake {
         let film = &kept.videos[&id];
         let mut events = film.events.lock().unwrap();
         let number = events.len() as u64 + 1;
-        events.push(VideoEvent { number, what });
+        events.push(VideoEvent { id: EventId { life: LIFE, number }, what });
         film.told.send_replace(());
     }
 
@@ -211,9 +213,10 @@ impl Service for Fake {
         Ok(())
     }
 
-    async fn events(&self, id: VideoId, after: u64) -> Result<Events, Refusal> {
+    async fn events(&self, id: VideoId, after: Option<EventId>) -> Result<Events, Refusal> {
         let (events, told) = self.film(id, |film| (film.events.clone(), film.told.subscribe()))?;
-        let from = usize::try_from(after).unwrap();
+        let seen = after.filter(|after| after.life == LIFE).map_or(0, |after| after.number);
+        let from = usize::try_from(seen).unwrap();
         Ok(stream::unfold((from, told), move |(place, mut told)| {
             let events = events.clone();
             async move {

@@ -184,5 +184,5 @@ async fn a_failed_video_is_told_by_its_events() {
 
     let what = r#""type":"failed","error":{"code":"no_memory","message":"too big"}"#;
     let data = format!(r#"{{"object":"video.event","video_id":"{id}",{what}}}"#);
-    assert_eq!(events.body, format!("id: 1\nevent: failed\ndata: {data}\n\n"));
+    assert_eq!(events.body, format!("id: 3-1\nevent: failed\ndata: {data}\n\n"));
 }

@@ -90,6 +90,11 @@ impl Pipeline {
         self.problem.as_deref()
     }
 
+    /// Whether what stands, or the problem, is all that can be said of the members of now.
+    pub fn is_settled(&self) -> bool {
+        self.changed.is_none() && self.next.is_none()
+    }
+
     /// Whether every member of it is here and ready, and it takes jobs.
     pub fn is_ready(&self) -> bool {
         self.placed.as_ref().is_some_and(|placed| {
