@@ -159,7 +159,7 @@ struct Device<B: Backend, O> {
     text: Option<Contexts<B>>,
     decodings: Option<Decodings<B>>,
     assignment: Option<u64>,
-    profiled: Option<(TokenGrid, Profile)>,
+    profiled: Option<(Box<Model>, TokenGrid, Profile)>,
     openings: Openings,
     closed: VecDeque<Fence>,
     /// Messages that wait, in the order in which they came, each with its permit.
@@ -227,7 +227,7 @@ impl<B: Backend, O: Outlet> Device<B, O> {
                 self.end_jobs();
             }
             Task::Profile { model, grid, roles, reply } => {
-                drop(reply.send(self.profile(&model, grid, roles)));
+                drop(reply.send(self.profile(model, grid, roles)));
             }
             Task::Encode { fence, prompts, unconditional } => {
                 self.encode(fence, &prompts, unconditional);
@@ -287,15 +287,21 @@ impl<B: Backend, O: Outlet> Device<B, O> {
 
     /// Times a model. A coordinator that starts again asks again, while what is held
     /// takes its memory: it is told what was measured before.
-    fn profile(&mut self, model: &Model, grid: TokenGrid, roles: Roles) -> Result<Profile, String> {
-        if let Some((before, profile)) = self.profiled
-            && before == grid
+    fn profile(
+        &mut self,
+        model: Box<Model>,
+        grid: TokenGrid,
+        roles: Roles,
+    ) -> Result<Profile, String> {
+        if let Some((of, at, profile)) = &self.profiled
+            && *of == model
+            && *at == grid
         {
-            return Ok(profile);
+            return Ok(*profile);
         }
-        let profile = profile::measure(&self.backend, model, grid, roles);
+        let profile = profile::measure(&self.backend, &model, grid, roles);
         let profile = profile.map_err(|error| error.to_string())?;
-        self.profiled = Some((grid, profile));
+        self.profiled = Some((model, grid, profile));
         Ok(profile)
     }
 

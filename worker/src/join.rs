@@ -143,6 +143,8 @@ impl From<Status> for Setback {
             | Code::Cancelled
             | Code::DeadlineExceeded
             | Code::Aborted
+            // A connection that broke in the middle looks like this as well.
+            | Code::Internal
             | Code::ResourceExhausted => Self::Passing(message),
             Code::Ok
             | Code::InvalidArgument
@@ -152,7 +154,6 @@ impl From<Status> for Setback {
             | Code::FailedPrecondition
             | Code::OutOfRange
             | Code::Unimplemented
-            | Code::Internal
             | Code::DataLoss
             | Code::Unauthenticated => Self::Final(Error::Refused(message)),
         }

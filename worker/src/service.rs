@@ -135,7 +135,7 @@ pub async fn run<B: Backend>(
 ) -> Result<Finished, Error> {
     let identity = tokio::select! {
         identity = join::identity(&config) => identity?,
-        _ = stop.changed() => return Ok(Finished::Stopped),
+        _ = stop.wait_for(|stop| *stop) => return Ok(Finished::Stopped),
     };
     let Subject::Node(node) = *identity.subject() else {
         let problem = format!("{} holds the certificate of no node", config.data.display());
@@ -208,7 +208,9 @@ impl Worker {
                     has_joined_again = true;
                     tokio::select! {
                         joined = join::join_again(&self.config) => joined?,
-                        _ = self.stop.changed() => return Ok(Finished::Stopped),
+                        _ = self.stop.wait_for(|stop| *stop) => {
+                            return Ok(Finished::Stopped);
+                        }
                     }
                     continue;
                 }

@@ -144,7 +144,8 @@ impl Core {
             if !times.is_finite() || (NEWS_TIMES.recip()..=NEWS_TIMES).contains(&times) {
                 continue;
             }
-            let latency_seconds = seen.latency_seconds.unwrap_or(known.latency_seconds);
+            // Where no round trip was seen it is within the speed.
+            let latency_seconds = seen.latency_seconds.unwrap_or(0.0);
             self.know_link((node, peer), Link { bytes_per_second, latency_seconds });
         }
         Ok(())

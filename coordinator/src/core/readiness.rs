@@ -83,7 +83,8 @@ impl Core {
     fn unplaced(&self) -> Option<String> {
         let problem = self.cluster.pipeline().problem()?;
         let members = self.cluster.members().map(|(_, member)| member);
-        let excluded = members.filter_map(|member| {
+        let left = members.filter(|member| member.presence != Presence::Gone);
+        let excluded = left.filter_map(|member| {
             let why = member.excluded.as_ref()?;
             Some(format!("; {} is left out: {why}", member.offer.name))
         });

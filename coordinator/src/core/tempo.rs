@@ -7,11 +7,15 @@
 //! ```
 //!
 //! A worker that was timed while its machine did something else is planned as a slow
-//! one, and one that has got other work since as a fast one. What a span shows is
-//! compared with what the plan expects; only what is far from it is news, as workers
-//! that hold nothing keep what they were timed with.
+//! one, and one that has got other work since as a fast one. What a span shows of its
+//! runs is compared with what the plan expects; only what is far from it is news, as
+//! workers that hold nothing keep what they were timed with. A worker is corrected once
+//! in a pipeline: after that the plan may not be of the speed that it is known to have.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use plan::placement::Speed;
 use types::NodeId;
@@ -37,15 +41,7 @@ pub(super) struct Tempo {
     chunks: f64,
     /// Where spans begin.
     begun: BTreeMap<NodeId, (Heard, f64)>,
-}
-
-/// Seconds for a chunk.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Took {
-    /// Of all runs.
-    pub(super) compute: f64,
-    /// Of decoding.
-    pub(super) decode: f64,
+    corrected: BTreeSet<NodeId>,
 }
 
 impl Tempo {
@@ -54,8 +50,9 @@ impl Tempo {
         self.chunks += times;
     }
 
-    /// A worker of this pipeline speaks. Gives what a chunk took, if a span is over.
-    pub(super) fn hear(&mut self, assignment: u64, node: NodeId, heard: Heard) -> Option<Took> {
+    /// A worker of this pipeline speaks. Gives the seconds of a chunk's runs there, if a
+    /// span is over.
+    fn hear(&mut self, assignment: u64, node: NodeId, heard: Heard) -> Option<f64> {
         if self.assignment != assignment {
             *self = Self { assignment, ..Self::default() };
         }
@@ -70,30 +67,7 @@ impl Tempo {
             return None;
         }
         self.begun.insert(node, now);
-        let spent = since(&heard.counters, &begun.counters);
-        Some(Took {
-            compute: spent.compute_seconds / chunks,
-            decode: spent.decode_seconds / chunks,
-        })
-    }
-}
-
-impl Took {
-    /// The speed of a worker that was thought to take so long, if it is another one.
-    pub(super) fn corrects(self, planned: Self, speed: Speed) -> Option<Speed> {
-        let runs = news(self.compute, planned.compute);
-        let decoding = news(self.decode, planned.decode);
-        if runs.is_none() && decoding.is_none() {
-            return None;
-        }
-        let (runs, decoding) = (runs.unwrap_or(1.0), decoding.unwrap_or(1.0));
-        Some(Speed {
-            layer_seconds: speed.layer_seconds * runs,
-            embedding_seconds: speed.embedding_seconds * runs,
-            head_seconds: speed.head_seconds * runs,
-            decode_seconds: speed.decode_seconds.map(|seconds| seconds * decoding),
-            text_seconds: speed.text_seconds,
-        })
+        Some(since(&heard.counters, &begun.counters).compute_seconds / chunks)
     }
 }
 
@@ -104,29 +78,36 @@ impl Core {
         let Some(took) = self.tempo.hear(assignment, node, heard) else { return };
         let known = self.cluster.members().find(|&(member, _)| member == node);
         let Some(speed) = known.and_then(|(_, member)| member.speed) else { return };
-        let planned = self.planned_tempo(node, speed);
-        if let Some(corrected) = planned.and_then(|planned| took.corrects(planned, speed)) {
-            let (planned, corrected_to) = (speed.layer_seconds, corrected.layer_seconds);
-            tracing::info!(%node, planned, corrected_to, "a worker is not as fast as it was timed");
+        let Some(planned) = self.planned_seconds(node, speed) else { return };
+        if let Some(corrected) = corrected(speed, took, planned)
+            && self.tempo.corrected.insert(node)
+        {
+            tracing::info!(%node, took, planned, "a worker is not as fast as it was timed");
             self.cluster.handle_profiled(self.now(), node, corrected);
         }
     }
 
-    fn planned_tempo(&self, node: NodeId, speed: Speed) -> Option<Took> {
+    /// Seconds of a chunk's runs on a worker, as the plan has them.
+    fn planned_seconds(&self, node: NodeId, speed: Speed) -> Option<f64> {
         let pipeline = self.cluster.pipeline();
         let loads = &pipeline.plan()?.prediction.workers;
         let load = loads.iter().find(|load| pipeline.node(load.worker) == Some(node))?;
         let decode = speed.decode_seconds.filter(|_| pipeline.decoder() == Some(node));
-        let decode = decode.unwrap_or(0.0);
-        Some(Took { compute: load.compute_seconds - decode, decode })
+        Some(load.compute_seconds - decode.unwrap_or(0.0))
     }
 }
 
-/// How many times as long something took as was planned, if that is news.
-fn news(took: f64, planned: f64) -> Option<f64> {
+/// The speed of a worker whose runs took so long, if that is far from what was planned.
+fn corrected(speed: Speed, took: f64, planned: f64) -> Option<Speed> {
     let times = took / planned;
-    let is_news = times.is_normal() && !(NEWS_TIMES.recip()..=NEWS_TIMES).contains(&times);
-    is_news.then_some(times)
+    let is_time = times.is_normal() && 0.0 < times;
+    let is_news = is_time && !(NEWS_TIMES.recip()..=NEWS_TIMES).contains(&times);
+    is_news.then_some(Speed {
+        layer_seconds: speed.layer_seconds * times,
+        embedding_seconds: speed.embedding_seconds * times,
+        head_seconds: speed.head_seconds * times,
+        ..speed
+    })
 }
 
 #[cfg(test)]
@@ -145,8 +126,7 @@ mod tests {
         (0..10).for_each(|_| tempo.handle_commit(2.0));
         assert_eq!(tempo.hear(1, NODE, heard(1, 9, 17.0)), None, "that is a short time");
 
-        let took = tempo.hear(1, NODE, heard(1, 10, 27.0));
-        assert_eq!(took, Some(Took { compute: 1.0, decode: 0.5 }));
+        assert_eq!(tempo.hear(1, NODE, heard(1, 10, 27.0)), Some(1.0));
 
         assert_eq!(tempo.hear(1, NODE, heard(1, 30, 40.0)), None, "nothing was made since");
     }
@@ -163,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_from_the_plan_corrects_the_part_that_it_is_of() {
+    fn what_is_far_from_the_plan_corrects_the_times_of_runs() {
         let speed = Speed {
             layer_seconds: 1.0,
             embedding_seconds: 2.0,
@@ -171,24 +151,21 @@ mod tests {
             decode_seconds: Some(4.0),
             text_seconds: Some(5.0),
         };
-        let planned = Took { compute: 10.0, decode: 4.0 };
-        let corrected = |compute, decode| Took { compute, decode }.corrects(planned, speed);
-
-        assert_eq!(corrected(14.0, 3.0), None);
-        let slower =
+        let twice =
             Speed { layer_seconds: 2.0, embedding_seconds: 4.0, head_seconds: 6.0, ..speed };
-        assert_eq!(corrected(20.0, 4.0), Some(slower));
-        assert_eq!(corrected(10.0, 2.0), Some(Speed { decode_seconds: Some(2.0), ..speed }));
-        let nothing = Took { compute: 0.0, decode: 0.0 };
-        assert_eq!(nothing.corrects(planned, speed), None, "it may have had nothing to do");
+
+        assert_eq!(corrected(speed, 20.0, 10.0), Some(twice));
+        assert_eq!(corrected(twice, 10.0, 20.0), Some(speed));
+        for (took, planned) in [(14.0, 10.0), (7.0, 10.0), (0.0, 10.0), (1.0, 0.0), (10.0, -1.0)] {
+            assert_eq!(corrected(speed, took, planned), None, "{took} and {planned}");
+        }
     }
 
     fn heard(incarnation: u64, seconds: u64, compute_seconds: f64) -> Heard {
-        let decode_seconds = (compute_seconds - 7.0).max(0.0) / 2.0;
         Heard {
             incarnation: Incarnation(incarnation),
             at: Duration::from_secs(seconds),
-            counters: Counters { compute_seconds, decode_seconds, ..Counters::default() },
+            counters: Counters { compute_seconds, ..Counters::default() },
         }
     }
 }

@@ -222,7 +222,7 @@ impl Hop {
 
     /// How fast it was lately, in this life of the peer.
     pub(crate) fn seen(&self) -> Option<Seen> {
-        self.lock().live.seen()
+        self.lock().live.seen(Instant::now())
     }
 
     /// Carries messages over a connection that has begun, until it breaks.

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// Periods that are looked back at.
 const PERIODS_MAX: usize = 32;
+/// How long a period tells something.
+const AGE_MAX: Duration = Duration::from_secs(60);
 /// Periods that a speed is told of, at least.
 const PERIODS_MIN: usize = 8;
 /// When a period is cut.
@@ -43,7 +45,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     period: Option<Period>,
-    speeds: VecDeque<f64>,
+    /// With when each was seen.
+    speeds: VecDeque<(Instant, f64)>,
     /// The shortest one.
     round_trip: Option<Duration>,
 }
@@ -81,7 +84,7 @@ impl Live {
         } else {
             return;
         }
-        self.end(period, took);
+        self.end(now, period, took);
     }
 
     /// What is on its way is late for reasons of its own.
@@ -89,17 +92,18 @@ impl Live {
         self.period = None;
     }
 
-    /// What was seen, once it is enough.
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        if self.speeds.len() < PERIODS_MIN {
+    /// What was seen lately, if it is enough.
+    pub(crate) fn seen(&self, now: Instant) -> Option<Seen> {
+        let lately = self.speeds.iter().filter(|(at, _)| now.duration_since(*at) <= AGE_MAX);
+        let mut speeds: Vec<f64> = lately.map(|&(_, speed)| speed).collect();
+        if speeds.len() < PERIODS_MIN {
             return None;
         }
-        let mut speeds: Vec<f64> = self.speeds.iter().copied().collect();
         speeds.sort_by(f64::total_cmp);
         Some(Seen { bytes_per_second: speeds[speeds.len() / 2], round_trip: self.round_trip })
     }
 
-    fn end(&mut self, Period { messages, bytes, .. }: Period, took: Duration) {
+    fn end(&mut self, now: Instant, Period { messages, bytes, .. }: Period, took: Duration) {
         if bytes == 0 && messages == 1 {
             self.round_trip = Some(self.round_trip.map_or(took, |before| before.min(took)));
         }
@@ -114,7 +118,7 @@ impl Live {
         if self.speeds.len() == PERIODS_MAX {
             self.speeds.pop_front();
         }
-        self.speeds.push_back(bytes as f64 / moved.as_secs_f64());
+        self.speeds.push_back((now, bytes as f64 / moved.as_secs_f64()));
     }
 }
 
@@ -135,16 +139,17 @@ mod tests {
         let mut hop = Hop::new();
         hop.carry(0, 2 * MILLISECOND);
         for milliseconds in [12, 12, 12, 12, 12, 102, 3, 12] {
-            assert_eq!(hop.live.seen(), None, "that is too little to tell");
+            assert_eq!(hop.live.seen(hop.now), None, "that is too little to tell");
             hop.carry(1_000_000, milliseconds * MILLISECOND);
         }
         // The one of three milliseconds is mostly a round trip.
-        assert_eq!(hop.live.seen(), None);
+        assert_eq!(hop.live.seen(hop.now), None);
 
         hop.carry(1_000_000, 12 * MILLISECOND);
 
         let expected = Seen { bytes_per_second: 1e8, round_trip: Some(2 * MILLISECOND) };
-        assert_eq!(hop.live.seen(), Some(expected));
+        assert_eq!(hop.live.seen(hop.now), Some(expected));
+        assert_eq!(hop.live.seen(hop.now + AGE_MAX), None, "that is long ago");
     }
 
     #[test]
@@ -153,7 +158,7 @@ mod tests {
         (0..PERIODS_MAX).for_each(|_| hop.carry(1_000_000, 10 * MILLISECOND));
         (0..=PERIODS_MAX / 2).for_each(|_| hop.carry(1_000_000, 1000 * MILLISECOND));
 
-        assert_eq!(hop.live.seen().map(|seen| seen.bytes_per_second), Some(1e6));
+        assert_eq!(hop.live.seen(hop.now).map(|seen| seen.bytes_per_second), Some(1e6));
     }
 
     #[test]
@@ -166,7 +171,7 @@ mod tests {
             hop.live.handle_taken(hop.now, (1, 1_000_000), false);
         }
 
-        assert_eq!(hop.live.seen().map(|seen| seen.bytes_per_second), Some(4e6));
+        assert_eq!(hop.live.seen(hop.now).map(|seen| seen.bytes_per_second), Some(4e6));
     }
 
     #[test]
@@ -185,7 +190,7 @@ mod tests {
             hop.live.handle_taken(hop.now, (1, 1_000_000), true);
         }
 
-        assert_eq!(hop.live.seen(), None);
+        assert_eq!(hop.live.seen(hop.now), None);
     }
 
     struct Hop {

@@ -1,5 +1,6 @@
 //! A core without sockets: a test speaks for its workers.
 
+mod at_work;
 mod deleted;
 mod restored;
 mod staffed;
