@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::BufRead, sync::Barrier, thread};
 use serde_json::{Value, json};
 use ureq::{Agent, Body, http::Response};
 
-use crate::pool::Pool;
+use crate::pool::{Pool, Process};
 
 const PROMPT: &str = "a large red ball bounces over green hills";
 /// Ten times what may wait and be made.
@@ -72,6 +72,32 @@ fn ten_times_too_much_is_refused_with_an_estimate_and_forgotten() {
     assert_eq!(kept, accepted);
 }
 
+#[test]
+fn video_that_nobody_could_make_is_refused_with_what_is_missing() {
+    let pool = Pool::start(&[]);
+    let wish = json!({ "prompt": PROMPT, "seconds": "1" });
+    let refusal = |sentence: &str| {
+        pool.wait(sentence, || {
+            // One that has just begun waits for those that it knows.
+            let Answer { status, said, .. } = ask(&pool.http, &wish);
+            if status != 503 {
+                return None;
+            }
+            let error = &said["error"];
+            assert_eq!(error["code"], "too_few_workers", "{said}");
+            error["message"].as_str().unwrap().contains(sentence).then_some(())
+        });
+    };
+    refusal("no worker is here: start one");
+
+    let mut small = pool.worker(&pool.data().join("small"));
+    small.args(["--name", "small", "--memory", "1MiB", "--token", &pool.token()]);
+    let mut small = Process(small.spawn().unwrap());
+
+    refusal("memory");
+    assert!(small.0.try_wait().unwrap().is_none(), "it is here, and too small");
+}
+
 struct Answer {
     status: u16,
     retry_after: Option<u64>,
@@ -81,15 +107,19 @@ struct Answer {
 /// All clients ask at the same time.
 fn at_once(http: &str, wish: &Value) -> Vec<Answer> {
     let start = Barrier::new(CLIENTS);
-    let ask = || {
-        let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
+    let ask_at_once = || {
         start.wait();
-        answer(agent.post(format!("http://{http}/v1/videos")).send_json(wish).unwrap())
+        ask(http, wish)
     };
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask_at_once)).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     })
+}
+
+fn ask(http: &str, wish: &Value) -> Answer {
+    let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
+    answer(agent.post(format!("http://{http}/v1/videos")).send_json(wish).unwrap())
 }
 
 fn answer(answer: Response<Body>) -> Answer {
