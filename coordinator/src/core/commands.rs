@@ -46,6 +46,10 @@ impl Core {
 
     pub(super) fn profile(&mut self, node: NodeId) {
         let Ok(grid) = self.served.grid(self.served.own_size()) else { return };
+        let now = self.now();
+        if let Some(session) = self.sessions.get_mut(&node) {
+            session.ask_for_times(now);
+        }
         let model =
             wire::Model { name: self.served.name.clone(), digest: self.served.digest.0.to_vec() };
         let (model, grid) = (Some(model), Some(grid.into()));

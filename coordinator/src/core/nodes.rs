@@ -44,10 +44,15 @@ pub(crate) struct Session {
     pub(crate) heartbeat: wire::Heartbeat,
     /// Why it cannot be timed.
     pub(crate) problem: Option<String>,
-    /// Whether it will be asked for its times once more.
+    /// Since when its times are waited for, if they are.
+    asked_at: Option<Duration>,
+    /// Whether it will be asked for them once more.
     is_asked_again: bool,
 }
 
+/// How long a worker may take to time itself, before that counts as a problem: a large
+/// model on a slow machine takes minutes.
+const TIMED_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// When a worker that could not be timed is asked again.
 const PROFILE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -111,9 +116,16 @@ impl Core {
             self.links.retain(|&(one, other), _| one != node && other != node);
         }
         let (device, heartbeat, problem) = (hello.device, wire::Heartbeat::default(), None);
-        let is_asked_again = false;
-        let session =
-            Session { incarnation, sender, device, addresses, heartbeat, problem, is_asked_again };
+        let session = Session {
+            incarnation,
+            sender,
+            device,
+            addresses,
+            heartbeat,
+            problem,
+            asked_at: None,
+            is_asked_again: false,
+        };
         self.sessions.insert(node, session);
         self.switchboard.connect(node, Way::Accept);
         self.forget_hops();
@@ -172,12 +184,13 @@ impl Core {
                 self.hear_links(node, &heartbeat.links)?;
                 if let Some(session) = self.sessions.get_mut(&node) {
                     session.heartbeat = heartbeat;
+                    session.check_timing(now);
                 }
             }
             Said::Profiled(profiled) => match profiled.problem {
                 None => {
                     if let Some(session) = self.sessions.get_mut(&node) {
-                        session.problem = None;
+                        (session.problem, session.asked_at) = (None, None);
                     }
                     self.cluster.handle_probed(node, control::probe(&profiled)?);
                     self.measure(node, control::speed(&profiled));
@@ -239,7 +252,7 @@ impl Core {
     fn profile_again(&mut self, node: NodeId, incarnation: Incarnation, problem: String) {
         tracing::warn!(%node, %problem, "a worker cannot be measured");
         let Some(session) = self.sessions.get_mut(&node) else { return };
-        session.problem = Some(problem);
+        (session.problem, session.asked_at) = (Some(problem), None);
         if std::mem::replace(&mut session.is_asked_again, true) {
             return;
         }
@@ -305,6 +318,23 @@ impl Core {
             }
         };
         wire::Peer { node: control::node_bytes(peer), way: way.into(), addresses }
+    }
+}
+
+impl Session {
+    /// It was asked for its times.
+    pub(super) fn ask_for_times(&mut self, now: Duration) {
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// A worker that hangs while it times itself is not waited for any more.
+    fn check_timing(&mut self, now: Duration) {
+        let is_late = |asked| TIMED_WITHIN <= now.saturating_sub(asked);
+        if self.problem.is_none() && self.asked_at.is_some_and(is_late) {
+            let problem = "it has not said how fast it is: look what its process is at, and start \
+                           it again";
+            self.problem = Some(problem.to_owned());
+        }
     }
 }
 

@@ -81,16 +81,28 @@ impl Core {
 
     /// Why nothing can be placed, if so: what the planner says, and of whom it does not.
     fn unplaced(&self) -> Option<String> {
-        let problem = self.cluster.pipeline().problem()?;
-        let members = self.cluster.members().map(|(_, member)| member);
-        let left = members.filter(|member| member.presence != Presence::Gone);
-        let excluded = left.filter_map(|member| {
-            let why = member.excluded.as_ref()?;
-            Some(format!("; {} is left out: {why}", member.offer.name))
-        });
-        let problem = excluded.fold(problem.to_owned(), |text, why| text + &why);
+        let pipeline = self.cluster.pipeline();
+        let members = self.cluster.members();
+        let left = members.filter(|(_, member)| member.presence != Presence::Gone);
+        let missed: Vec<_> = left.filter_map(|(node, member)| self.missed(node, member)).collect();
+        let nobody = || "no worker can be planned with".to_owned();
+        let none = pipeline.plan().is_none() && !missed.is_empty();
+        let planned = pipeline.problem().map(str::to_owned);
+        let problem = planned.or_else(|| none.then(nobody))?;
+        let problem = missed.into_iter().fold(problem, |text, why| text + "; " + &why);
         let drained = self.drained().map(|names| format!("; {names} drained"));
         Some(problem + &drained.unwrap_or_default())
+    }
+
+    /// Why a worker is not planned with, if there is something wrong with it.
+    fn missed(&self, node: NodeId, member: &Member) -> Option<String> {
+        let name = &member.offer.name;
+        let excluded = member.excluded.as_ref().map(|why| format!("{name} is left out: {why}"));
+        let untimed = || {
+            let why = self.session(node)?.problem.as_ref()?;
+            Some(format!("{name} cannot be measured: {why}"))
+        };
+        excluded.or_else(untimed)
     }
 
     /// Why videos wait for workers that drain, if they do.

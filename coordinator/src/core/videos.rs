@@ -29,6 +29,10 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(60);
 /// When to come back if nothing is being made that would end. Chosen.
 const RETRY_SECONDS: f64 = 10.0;
 
+/// Videos that have ended and are listed: each costs memory, whatever it keeps on the
+/// disk. Chosen.
+const ENDED_MAX: usize = 100_000;
+
 impl Core {
     /// Whether another video may be asked for.
     pub(crate) fn room(&self) -> Result<(), Refusal> {
@@ -114,22 +118,18 @@ impl Core {
     }
 
     /// Deletes the videos that were finished first, or failed, until the rest is within the
-    /// cap; `newest` stays.
+    /// caps; `newest` stays.
     pub(super) fn make_room(&mut self, newest: JobId) {
-        let finished = self.films.values().filter(|film| film.completed_at.is_some());
-        let mut finished: Vec<_> = finished
+        let ended = self.films.values().filter(|film| film.completed_at.is_some());
+        let mut ended: Vec<_> = ended
             .map(|film| (film.completed_at, film.wish.created_at, film.wish.job, film.kept_bytes()))
             .filter(|&(_, _, job, _)| job != newest)
             .collect();
-        finished.sort_unstable();
+        ended.sort_unstable();
         let own = self.films.get(&newest).map_or(0, Film::kept_bytes);
-        let mut total: u64 = own + finished.iter().map(|&(.., bytes)| bytes).sum::<u64>();
-        for (.., job, bytes) in finished {
-            if total <= self.videos_bytes_max {
-                return;
-            }
+        let bytes: Vec<u64> = ended.iter().map(|&(.., bytes)| bytes).chain([own]).collect();
+        for &(.., job, bytes) in &ended[..excess(&bytes, self.videos_bytes_max, ENDED_MAX)] {
             tracing::info!(%job, bytes, "a finished video makes room for newer ones");
-            total -= bytes;
             self.cancel(job);
         }
     }
@@ -225,5 +225,29 @@ impl Core {
         let Some(showing) = self.showings.remove(&id) else { return };
         let fence = Some(Fence { job: id, epoch: Epoch(0) }.into());
         self.tell(showing.decoder, Asked::Close(Close { fence }));
+    }
+}
+
+/// How many of the first videos go until the rest is within the caps; the last one stays.
+fn excess(bytes: &[u64], bytes_max: u64, count_max: usize) -> usize {
+    let (mut gone, mut total) = (0, bytes.iter().sum::<u64>());
+    while gone + 1 < bytes.len() && (bytes_max < total || count_max < bytes.len() - gone) {
+        total -= bytes[gone];
+        gone += 1;
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_videos_go_until_bytes_and_number_are_within_their_caps() {
+        assert_eq!(excess(&[5, 1, 5], 11, 3), 0);
+        assert_eq!(excess(&[5, 1, 5], 10, 3), 1);
+        assert_eq!(excess(&[5, 1, 5], 11, 1), 2);
+        assert_eq!(excess(&[5, 1, 5], 0, 0), 2, "the last one stays");
+        assert_eq!(excess(&[7], 0, 0), 0);
     }
 }

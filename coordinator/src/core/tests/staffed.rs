@@ -1,9 +1,11 @@
 //! Videos that nobody could make are not taken.
 
+use std::time::Duration;
+
 use api::Refusal;
 use proto::control::{
     self,
-    wire::{Leaving, LinkMeasured, StageReady, from_worker::Kind as Said},
+    wire::{Heartbeat, Leaving, LinkMeasured, StageReady, from_worker::Kind as Said},
 };
 use types::JobId;
 
@@ -55,6 +57,22 @@ async fn video_of_a_model_that_fits_nowhere_is_refused_with_what_is_missing_unti
     }
     house.create(10).unwrap();
     assert!(house.core.cluster.is_placed(JobId(7)), "it is made now");
+}
+
+#[tokio::test]
+async fn worker_that_hangs_while_it_is_measured_is_not_waited_for() {
+    let mut house = House::open().await;
+    house.grow_old();
+    let hung = house.join(2, PLENTY_BYTES);
+    house.create(7).unwrap();
+
+    house.core.begun -= Duration::from_secs(20 * 60);
+    house.say(&hung, Said::Heartbeat(Heartbeat::default()));
+
+    let refusal = refused(house.create(8));
+    assert!(refusal.contains("w2 cannot be measured: it has not said"), "{refusal}");
+    house.say(&hung, profiled());
+    house.create(9).unwrap();
 }
 
 fn linked(peer: &Worker) -> Said {
