@@ -22,6 +22,7 @@ pub mod corpus;
 pub mod frames;
 pub mod mutate;
 
+mod admin;
 mod certificates;
 mod contents;
 mod control;
@@ -62,7 +63,7 @@ impl Target {
 }
 
 /// All decoders.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     control::JOIN_REQUEST,
     control::JOIN_REPLY,
     control::FROM_WORKER,
@@ -70,10 +71,12 @@ pub const TARGETS: [Target; 18] = [
     members::MEMBERS,
     data::FRAMES,
     data::HOP,
+    data::FRAMED,
     device::DEVICE,
     contents::BLOB_REQUEST,
     contents::LIST,
     contents::CONFIGURATION,
+    admin::ADMIN,
     certificates::TOKEN,
     certificates::CERTIFICATE,
     http::JSON,

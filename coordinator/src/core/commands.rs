@@ -78,8 +78,7 @@ impl Core {
 
     /// What a member computes in.
     fn class(&self, node: NodeId) -> Option<Class> {
-        let member = self.cluster.members().find(|&(member, _)| member == node);
-        member.map(|(_, member)| member.offer.class)
+        self.cluster.member(node).map(|member| member.offer.class)
     }
 
     /// Whether two stages exchange messages.

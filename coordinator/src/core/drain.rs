@@ -67,10 +67,7 @@ impl Core {
 
     /// Tells a worker that drains that it does.
     pub(super) fn tell_to_drain(&mut self, node: NodeId) {
-        let mut members = self.cluster.members();
-        let drains = members.any(|(other, member)| other == node && member.is_draining);
-        drop(members);
-        if drains {
+        if self.cluster.member(node).is_some_and(|member| member.is_draining) {
             self.tell(node, Asked::Drain(wire::Drain {}));
         }
     }

@@ -170,7 +170,7 @@ impl Core {
     }
 
     fn is_timed(&self, node: NodeId) -> bool {
-        self.cluster.members().any(|(other, member)| other == node && member.speed.is_some())
+        self.cluster.member(node).is_some_and(|member| member.speed.is_some())
     }
 
     /// Goes on with the next pair; plans with those whose pairs are all known.

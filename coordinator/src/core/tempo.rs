@@ -76,8 +76,7 @@ impl Core {
     pub(super) fn hear_tempo(&mut self, node: NodeId, heard: Heard) {
         let assignment = self.cluster.pipeline().assignment();
         let Some(took) = self.tempo.hear(assignment, node, heard) else { return };
-        let known = self.cluster.members().find(|&(member, _)| member == node);
-        let Some(speed) = known.and_then(|(_, member)| member.speed) else { return };
+        let Some(speed) = self.cluster.member(node).and_then(|member| member.speed) else { return };
         let Some(planned) = self.planned_seconds(node, speed) else { return };
         if let Some(corrected) = corrected(speed, took, planned)
             && self.tempo.corrected.insert(node)

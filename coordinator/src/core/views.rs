@@ -189,9 +189,8 @@ impl Core {
         let pipeline = self.cluster.pipeline();
         let plan = pipeline.plan()?;
         let name = |index| {
-            let node = pipeline.node(index)?;
-            let members = self.cluster.members().find(|&(other, _)| other == node);
-            members.map(|(_, member)| member.offer.name.clone())
+            let member = self.cluster.member(pipeline.node(index)?)?;
+            Some(member.offer.name.clone())
         };
         let busy = (plan.prediction.busy_share * 100.0).round();
         Some(match plan.prediction.bottleneck {

@@ -74,7 +74,5 @@ async fn pair() -> (House, [Worker; 2]) {
 
 /// Seconds of a layer, as a worker is known.
 fn seconds(house: &House, worker: &Worker) -> f64 {
-    let mut members = house.core.cluster.members();
-    let (_, member) = members.find(|&(node, _)| node == worker.node).unwrap();
-    member.speed.unwrap().layer_seconds
+    house.core.cluster.member(worker.node).unwrap().speed.unwrap().layer_seconds
 }

@@ -201,6 +201,11 @@ impl Cluster {
         self.members.iter()
     }
 
+    /// One of them.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(node)
+    }
+
     /// What stands where.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
