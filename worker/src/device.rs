@@ -28,12 +28,16 @@ use crate::{
     decoding::{Decodings, Frames},
     message::Message,
     openings::{Openings, Order},
+    outlet::pass_on,
     profile::{self, Profile, Roles},
     report::Account,
     spans, wire,
 };
 
-pub use crate::report::{Counters, Report, Shared};
+pub use crate::{
+    outlet::{Outlet, To},
+    report::{Counters, Report, Shared},
+};
 
 /// Messages that may wait for the device.
 pub const MESSAGES_MAX: usize = 64;
@@ -98,25 +102,6 @@ pub enum Task {
     Message(Sent, OwnedSemaphorePermit),
     /// The coordinator has started again.
     LogRestarted,
-}
-
-/// Where what the device gives goes.
-pub trait Outlet: Send + 'static {
-    /// To another worker, or to the coordinator.
-    fn send(&self, to: To, message: Sent);
-    /// A job cannot go on here.
-    fn failed(&self, fence: Fence, problem: String);
-}
-
-/// Who is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// Holder of the layers behind these.
-    Next,
-    /// Holder of layer 0.
-    Lead,
-    /// The coordinator.
-    Coordinator,
 }
 
 /// Starts a device's thread. It ends when the sender is dropped.
@@ -424,10 +409,13 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     }
 
     fn run_message(&mut self, Sent { fence, kind, payload }: Sent) -> Result<(), String> {
-        let values = wire::values(&payload)?;
         let message = match kind {
-            Kind::Hidden { pass } => Message::Hidden { fence, pass, values },
+            Kind::Hidden { pass } => {
+                let values = wire::hidden_values(&payload, self.backend.class().residual())?;
+                Message::Hidden { fence, pass, values }
+            }
             Kind::Velocity { chunk, step, branch } => {
+                let values = wire::values(&payload)?;
                 Message::Velocity { fence, chunk, step, branch, values }
             }
             Kind::Clean { .. }
@@ -454,10 +442,11 @@ impl<B: Backend, O: Outlet> Device<B, O> {
     /// Sends what the executor has to say.
     fn flush(&mut self) {
         let Some(executor) = &mut self.executor else { return };
+        let residual = self.backend.class().residual();
         while let Some(outgoing) = executor.poll_outgoing() {
             match outgoing {
-                Outgoing::Next(message) => self.outlet.send(To::Next, wire::sent(message)),
-                Outgoing::Lead(message) => self.outlet.send(To::Lead, wire::sent(message)),
+                Outgoing::Next(message) => pass_on(&self.outlet, To::Next, message, residual),
+                Outgoing::Lead(message) => pass_on(&self.outlet, To::Lead, message, residual),
                 Outgoing::Clean { fence, chunk, values } => {
                     self.outlet.send(To::Coordinator, wire::clean(fence, chunk, values));
                 }

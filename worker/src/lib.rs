@@ -36,6 +36,7 @@ pub mod listing;
 mod loader;
 pub mod message;
 mod openings;
+mod outlet;
 pub mod profile;
 mod report;
 mod routes;

@@ -30,6 +30,7 @@ use plan::placement::{
     Classes, Footprint, Limits, Link, Links, Method, Objective, Placement, Plan, Request, Runs,
     Speed, Stage, Work, Worker, plan_with, predict,
 };
+use types::Dtype;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let clusters = std::env::args().nth(1).map_or(Ok(1_000), |clusters| clusters.parse())?;
@@ -200,6 +201,7 @@ fn cluster(seed: u64, workers: usize, layers: usize, jobs: u32) -> Request {
         Worker {
             name: format!("worker {index}"),
             class: "bf16".to_owned(),
+            residual: Dtype::Bf16,
             speed: Speed {
                 layer_seconds,
                 embedding_seconds: layer_seconds / 4.0,

@@ -51,6 +51,15 @@ impl Class {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
+    /// Dtype of the residual behind every layer: of hidden states that cross to another
+    /// stage.
+    pub fn residual(self) -> Dtype {
+        match self {
+            Self::CpuF32 => Dtype::F32,
+            Self::CpuBf16Avx512 | Self::CpuBf16Amx => Dtype::Bf16,
+        }
+    }
+
     /// Dtype of the factors of products, and of cached rows.
     pub fn activation(self) -> Dtype {
         match self {

@@ -158,7 +158,8 @@ pub struct Part {
     #[prost(bytes = "bytes", tag = "1")]
     pub data: ::prost::bytes::Bytes,
 }
-/// To the next stage: the residual of a run, f32 \[tokens, dim\].
+/// To the next stage: the residual of a run \[tokens, dim\], in the dtype that the class
+/// rounds it to: f32, or bf16 in half of the bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hidden {
     #[prost(uint32, tag = "1")]

@@ -115,6 +115,7 @@ impl Theory {
         Worker {
             name: format!("core {core}"),
             class: Cpu::fastest_class().name().to_owned(),
+            residual: Cpu::fastest_class().residual(),
             speed: self.speed(core),
             memory_bytes: u64::MAX,
             limits: Limits::default(),

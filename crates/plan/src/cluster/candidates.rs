@@ -77,6 +77,8 @@ fn soonest(seconds: Option<f64>, other: Option<f64>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use types::Dtype;
+
     use super::*;
     use crate::placement::{Limits, Speed};
 
@@ -132,7 +134,10 @@ mod tests {
         };
         let (name, class) = (node.to_string(), "cpu-f32".to_owned());
         let limits = Limits::default();
-        (NodeId(node.into()), Worker { name, class, speed, memory_bytes: 1, limits })
+        (
+            NodeId(node.into()),
+            Worker { name, class, residual: Dtype::F32, speed, memory_bytes: 1, limits },
+        )
     }
 
     fn nodes(candidates: Vec<(NodeId, Worker)>) -> Vec<u128> {

@@ -364,7 +364,8 @@ impl Member {
         }
         speed.decode_seconds = speed.decode_seconds.filter(|_| *decoder);
         speed.text_seconds = speed.text_seconds.filter(|_| *text);
-        let (name, class) = (name.clone(), class.name().to_owned());
-        Some(Worker { name, class, speed, memory_bytes: *memory_bytes, limits })
+        let (name, residual) = (name.clone(), class.residual());
+        let (class, memory_bytes) = (class.name().to_owned(), *memory_bytes);
+        Some(Worker { name, class, residual, speed, memory_bytes, limits })
     }
 }

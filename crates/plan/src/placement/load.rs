@@ -105,8 +105,9 @@ pub(super) fn hops(
     };
     let (first, last) = placement.ends();
     let commit = 1;
-    let hidden =
-        |(from, to)| (from, to, Carries::Hidden, work.hidden_bytes, runs.saturating_add(commit));
+    let hidden = |(from, to)| {
+        (from, to, Carries::Hidden, request.hidden_bytes(from), runs.saturating_add(commit))
+    };
     let back = (last, first, Carries::Velocity, work.velocity_bytes, runs);
     let clean = (first, placement.decoder, Carries::Clean, work.x0_bytes, 1);
     placement.hops().map(hidden).chain([back, clean]).filter_map(load).collect()

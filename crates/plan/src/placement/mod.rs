@@ -97,6 +97,8 @@ pub use scale::{Scale, Shape};
 pub use search::{EXACT_WORKERS_MAX, Method, plan, plan_with};
 pub use work::{JobShape, Wire, WorkError};
 
+use types::Dtype;
+
 use crate::passes::ChunkPasses;
 
 /// What is to be placed, on what, and what for.
@@ -144,7 +146,8 @@ pub struct Work {
     pub first_chunk: Runs,
     /// Denoise runs of every later chunk.
     pub later_chunks: Runs,
-    /// Bytes of a hidden state: one hop of one run.
+    /// Bytes of a hidden state in f32: one hop of one run. What crosses is of the
+    /// worker's own [`Worker::residual`].
     pub hidden_bytes: u64,
     /// Bytes of a velocity: the way back of one denoise run.
     pub velocity_bytes: u64,
@@ -191,6 +194,8 @@ pub struct Worker {
     pub name: String,
     /// Its numeric class.
     pub class: String,
+    /// Dtype of that class' hidden states.
+    pub residual: Dtype,
     /// What it was measured to take.
     pub speed: Speed,
     /// Bytes it may use, headroom already taken off.
@@ -254,6 +259,15 @@ pub struct Plan {
     pub prediction: Prediction,
     /// Why it is so.
     pub explanation: Explanation,
+}
+
+impl Request {
+    /// Bytes of a hidden state that a worker sends.
+    fn hidden_bytes(&self, from: usize) -> u64 {
+        let element = |dtype: Dtype| dtype.bytes() as u64;
+        let f32_bytes = self.work.hidden_bytes / element(Dtype::F32);
+        f32_bytes.saturating_mul(element(self.workers[from].residual))
+    }
 }
 
 impl Objective {

@@ -244,7 +244,7 @@ fn chain(request: &Request, placement: &Placement) -> Result<Chain, Misplaced> {
     let times = stage_times(request, placement);
     let (mut hops, mut transfer_max) = (0.0, 0.0_f64);
     for (from, to) in placement.hops() {
-        let hop = way(request, from, to, work.hidden_bytes)?;
+        let hop = way(request, from, to, request.hidden_bytes(from))?;
         hops += hop.delay;
         transfer_max = transfer_max.max(hop.transfer);
     }

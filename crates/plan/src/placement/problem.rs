@@ -91,9 +91,9 @@ impl<'a> Problem<'a> {
             decoders: able(|worker| worker.speed.decode_seconds),
             texts: able(|worker| worker.speed.text_seconds),
             segments: segments(request),
-            hidden: Ways::new(request, work.hidden_bytes),
-            velocity: Ways::new(request, work.velocity_bytes),
-            x0: Ways::new(request, work.x0_bytes),
+            hidden: Ways::new(request, |from| request.hidden_bytes(from)),
+            velocity: Ways::new(request, |_| work.velocity_bytes),
+            x0: Ways::new(request, |_| work.x0_bytes),
         };
         let holds = |&worker: &usize| 0 < problem.layers_max(worker, Roles::default());
         problem.holders = problem.holders.iter().copied().filter(holds).collect();
@@ -248,7 +248,7 @@ impl Team {
 }
 
 impl Ways {
-    fn new(request: &Request, bytes: u64) -> Self {
+    fn new(request: &Request, bytes: impl Fn(usize) -> u64) -> Self {
         let workers = request.workers.len();
         let way = |pair: usize| {
             let (from, to) = (pair / workers, pair % workers);
@@ -256,7 +256,7 @@ impl Ways {
                 return Way::default();
             }
             request.links.between(from, to).map_or(UNREACHABLE, |link| {
-                let transfer = link.transfer_seconds(bytes);
+                let transfer = link.transfer_seconds(bytes(from));
                 Way { delay: link.latency_seconds + transfer, transfer }
             })
         };

@@ -40,6 +40,23 @@ fn loads_count_every_run_decoding_and_what_is_sent() {
 }
 
 #[test]
+fn hidden_states_of_a_bf16_class_are_half_as_large_on_their_way() {
+    let mut request = request(2, 8);
+    request.work.hidden_bytes = 1_000;
+    let halves = placement(&[(0, 4), (1, 4)]);
+    let whole = predict(&request, &halves).unwrap();
+    request.workers.iter_mut().for_each(|worker| worker.residual = Dtype::Bf16);
+
+    let half = predict(&request, &halves).unwrap();
+
+    assert_eq!((whole.hops[0].bytes, half.hops[0].bytes), (5_000, 2_500));
+    // Four passes and the commit, half a second less each.
+    assert_eq!(whole.chunk_seconds_plain - half.chunk_seconds_plain, 2.5);
+    let planned = plan(&request).unwrap().prediction.seconds_per_chunk;
+    assert_eq!(predict(&request, &halves).unwrap().seconds_per_chunk.min(planned), planned);
+}
+
+#[test]
 fn one_worker_sends_nothing() {
     let prediction = predict(&request(1, 8), &placement(&[(0, 8)])).unwrap();
 

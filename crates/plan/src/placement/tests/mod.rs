@@ -9,6 +9,8 @@ mod work;
 
 use std::num::NonZeroU32;
 
+use types::Dtype;
+
 use super::*;
 
 /// A cluster of alike workers that decode and encode in no time, fully linked
@@ -46,6 +48,7 @@ fn worker(index: usize) -> Worker {
     Worker {
         name: ["a", "b", "c", "d", "e", "f"].get(index).copied().unwrap_or("more").to_owned(),
         class: "cpu-f32".to_owned(),
+        residual: Dtype::F32,
         speed: Speed {
             layer_seconds: 1.0,
             embedding_seconds: 0.0,
