@@ -8,7 +8,7 @@ use plan::{
     length::{Length, Rate},
     memory::{self, Engine, Size},
     passes::{Branches, chunk_passes},
-    placement::{JobShape, Scale, Shape, Wire, Work, WorkError},
+    placement::{JobShape, Scale, Shape, Work, WorkError},
 };
 use types::{Model, ModelDigest, TokenGrid, Transformer, Vae};
 
@@ -165,7 +165,6 @@ impl Served {
             sampler: self.model.sampler.clone(),
             video_frames: usize::try_from(frames).unwrap_or(usize::MAX),
             engine: self.engine,
-            wire: Wire::F32,
         };
         Work::of(&self.model, &shape)
     }

@@ -172,12 +172,16 @@ impl<B: Backend> Probe<B> {
             _ => Input::Hidden(noise(backend, grid.tokens(), config.dim)?),
         };
         let begun = Instant::now();
-        let output = stage.submit(job, scratch, pass, input)?;
-        let (Output::Hidden(out) | Output::Velocity(out)) = output else { return Ok(0.0) };
-        backend.read_rows(&out, 0..1)?;
+        let output = match stage.submit(job, scratch, pass, input)? {
+            Output::Hidden(output) | Output::Velocity(output) => Some(output),
+            Output::Committed => None,
+        };
+        if let Some(output) = &output {
+            backend.read_rows(output, 0..1)?;
+        }
         let seconds = begun.elapsed().as_secs_f64();
-        if given.is_empty() {
-            let values = backend.download(&out)?;
+        if let Some(output) = output.filter(|_| given.is_empty()) {
+            let values = backend.download(&output)?;
             given.extend(values.into_iter().flat_map(f32::to_le_bytes));
         }
         Ok(seconds)

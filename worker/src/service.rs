@@ -121,8 +121,8 @@ pub(crate) struct Worker {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Runs a worker until `stop` changes or it has drained. `checkpoint` is the model on this machine with
-/// its digest, if there is one.
+/// Runs a worker until `stop` is true or it has drained. `checkpoint` is the model on
+/// this machine with its digest, if there is one.
 ///
 /// # Errors
 ///

@@ -48,7 +48,10 @@ fn hidden(values: Vec<f32>, residual: Dtype) -> Result<Bytes, String> {
         Dtype::Bf16 => {
             let half = |value: f32| match value.to_bits() {
                 bits if bits & 0xffff == 0 => Ok((bits >> 16) as u16),
-                _ => Err(format!("{value} of a hidden state is no bf16 value")),
+                _ => Err(format!(
+                    "{value} of a hidden state is no bf16 value: this worker does not compute in \
+                     its class; start it with another --precision, and report it"
+                )),
             };
             values.into_iter().map(half).collect::<Result<Vec<u16>, _>>().map(owned)
         }

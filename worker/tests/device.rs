@@ -13,10 +13,11 @@ use checkpoint::{Checkpoint, Ema, Source};
 use plan::cluster::Duty;
 use proto::data::{Kind, Message};
 use tokio::sync::{Semaphore, mpsc::UnboundedSender, oneshot};
-use types::{Branch, Epoch, Fence, JobId, Pass, PassKind, TokenGrid};
+use types::{Branch, Epoch, Fence, JobId, Model, Pass, PassKind, TokenGrid};
 use worker::{
     ContextUse, Opening, Order,
     device::{self, Outlet, Shared, Task, To},
+    profile::{Profile, Roles},
 };
 
 const GRID: TokenGrid = TokenGrid { frames: 3, rows: 2, columns: 2 };
@@ -77,6 +78,20 @@ fn job_is_closed_after_the_run_that_the_device_is_at_whatever_waits_behind_it() 
 
     assert!(bench.sent.try_iter().count() <= 1, "runs of a closed job went on");
     assert_eq!(bench.permits.available_permits(), 64, "messages of a closed job are kept");
+}
+
+#[test]
+fn profile_is_of_the_model_that_is_asked_for_and_is_made_once() {
+    let bench = Bench::new(Duty::default());
+    let checkpoint = Checkpoint::open(Source::embedded(filmloom_mini::FILES), Ema::Prefer);
+    let model = checkpoint.unwrap().model().unwrap();
+
+    let first = bench.profile(&model);
+
+    assert_eq!(bench.profile(&model), first, "no time is the same twice");
+    let mut other = model;
+    other.transformer.as_mut().unwrap().layers = 4;
+    assert_ne!(bench.profile(&other).probe, first.probe);
 }
 
 #[test]
@@ -143,6 +158,13 @@ impl Bench {
         let duty = self.duty.clone();
         self.give(Task::Load { assignment, checkpoint, duty, grid: GRID, reply });
         loaded.blocking_recv().unwrap().unwrap();
+    }
+
+    fn profile(&self, model: &Model) -> Profile {
+        let (reply, profile) = oneshot::channel();
+        let (model, roles) = (Box::new(model.clone()), Roles { text: false, decoder: false });
+        self.give(Task::Profile { model, grid: GRID, roles, reply });
+        profile.blocking_recv().unwrap().unwrap()
     }
 
     /// What prompts become, as they come to the coordinator.

@@ -8,9 +8,9 @@
 //!
 //! A client that was cut off comes back with `Last-Event-ID` and misses none;
 //! browsers do so by themselves. If the server was started anew meanwhile, it is told
-//! everything from the beginning, under other ids. One that comes back though it has seen the last
-//! event is told 204, which makes a browser stop asking. Comments in between keep
-//! proxies from closing a silent connection.
+//! everything from the beginning, under other ids. One that comes back though it has
+//! seen the last event is told 204, which makes a browser stop asking. Comments in
+//! between keep proxies from closing a silent connection.
 
 use std::time::Duration;
 

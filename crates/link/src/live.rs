@@ -73,7 +73,11 @@ impl Live {
         (messages, bytes): (u32, u64),
         is_settled: bool,
     ) {
-        let Some(period) = &mut self.period else { return };
+        let Some(period) = &mut self.period else {
+            // What was interrupted goes on: from here it can be told again.
+            self.period = (!is_settled).then(|| Period::begin(now));
+            return;
+        };
         period.messages = period.messages.saturating_add(messages);
         period.bytes += bytes;
         let (period, took) = (*period, now.duration_since(period.begun));
@@ -165,6 +169,21 @@ mod tests {
     fn hop_that_is_never_empty_is_told_of_too() {
         let mut hop = Hop::new();
         hop.live.handle_sent(hop.now, true);
+        for _ in 0..40 {
+            hop.live.handle_sent(hop.now, false);
+            hop.now += 250 * MILLISECOND;
+            hop.live.handle_taken(hop.now, (1, 1_000_000), false);
+        }
+
+        assert_eq!(hop.live.seen(hop.now).map(|seen| seen.bytes_per_second), Some(4e6));
+    }
+
+    #[test]
+    fn hop_that_is_never_empty_is_told_of_after_a_broken_connection_too() {
+        let mut hop = Hop::new();
+        hop.live.handle_sent(hop.now, true);
+        hop.now += 1000 * MILLISECOND;
+        hop.live.interrupt();
         for _ in 0..40 {
             hop.live.handle_sent(hop.now, false);
             hop.now += 250 * MILLISECOND;

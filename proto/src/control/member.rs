@@ -1,7 +1,7 @@
 //! What a worker says of itself, as the plan takes it.
 
 use plan::{
-    cluster::{Offer, Probe},
+    cluster::{Offer, ProbeDigest},
     placement::{Limits, Speed},
 };
 use types::{Class, text::is_plain};
@@ -65,12 +65,12 @@ pub fn node_name(name: &str) -> Result<(), Malformed> {
 /// # Errors
 ///
 /// [`Malformed`] if it is no digest.
-pub fn probe(profiled: &wire::Profiled) -> Result<Option<Probe>, Malformed> {
+pub fn probe(profiled: &wire::Profiled) -> Result<Option<ProbeDigest>, Malformed> {
     if profiled.probe_digest.is_empty() {
         return Ok(None);
     }
     let [a, b, c, d, e, f, g, h, ..] = digest(&profiled.probe_digest)?;
-    Ok(Some(Probe(u64::from_be_bytes([a, b, c, d, e, f, g, h]))))
+    Ok(Some(ProbeDigest(u64::from_be_bytes([a, b, c, d, e, f, g, h]))))
 }
 
 /// The times that a worker measured. Whether one can plan with them, the plan says.

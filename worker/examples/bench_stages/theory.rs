@@ -7,7 +7,7 @@ use plan::{
     memory::{Engine, Layout, Size},
     placement::{
         Classes, JobShape, Limits, Link, Links, Objective, Placement, Prediction, Request, Speed,
-        Stage, Verdict, Wire, Work, Worker, plan, predict,
+        Stage, Verdict, Work, Worker, plan, predict,
     },
 };
 use types::Model;
@@ -32,8 +32,7 @@ impl Theory {
             finished_chunks_max: 1,
         };
         let size = Size { width: model.video.width, height: model.video.height };
-        let (sampler, wire) = (model.sampler.clone(), Wire::F32);
-        let shape = JobShape { size, sampler, video_frames: 1, engine, wire };
+        let shape = JobShape { size, sampler: model.sampler.clone(), video_frames: 1, engine };
         let work = Work::of(model, &shape).unwrap();
         Self { work, speeds: Default::default(), links: Default::default() }
     }

@@ -227,7 +227,7 @@ impl Backend for Cpu {
     }
 
     fn round_residual(&self, x: &mut Matrix) {
-        if self.class.activation() == Dtype::Bf16 {
+        if self.class.residual() == Dtype::Bf16 {
             rows::round_to_bf16(self, x);
         }
     }

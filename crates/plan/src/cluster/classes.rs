@@ -13,21 +13,21 @@ use crate::placement::Worker;
 
 /// What a member's timed layers gave: the beginning of a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Probe(pub u64);
+pub struct ProbeDigest(pub u64);
 
 /// Tells members of one class apart that did not give the same.
 pub(super) fn tell_apart(
     workers: &mut [(NodeId, Worker)],
-    probe: impl Fn(NodeId) -> Option<Probe>,
+    probe: impl Fn(NodeId) -> Option<ProbeDigest>,
 ) {
-    let mut given: BTreeMap<String, BTreeSet<Option<Probe>>> = BTreeMap::new();
+    let mut given: BTreeMap<String, BTreeSet<Option<ProbeDigest>>> = BTreeMap::new();
     for (node, worker) in workers.iter() {
         given.entry(worker.class.clone()).or_default().insert(probe(*node));
     }
     for (node, worker) in workers {
         if given.get(&worker.class).is_some_and(|given| 1 < given.len()) {
             worker.class = match probe(*node) {
-                Some(Probe(probe)) => format!("{} ({probe:016x})", worker.class),
+                Some(ProbeDigest(probe)) => format!("{} ({probe:016x})", worker.class),
                 None => format!("{} (unproven)", worker.class),
             };
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use types::{Fence, Incarnation, JobId, NodeId};
 
-use super::{Boot, Cluster, Command, Offer, Probe, SessionRefused, Stages};
+use super::{Boot, Cluster, Command, Offer, ProbeDigest, SessionRefused, Stages};
 use crate::placement::{Link, Speed};
 
 impl Cluster {
@@ -89,7 +89,7 @@ impl Cluster {
 
     /// A member was asked to show what it computes: what its layers gave. Its speed
     /// comes next.
-    pub fn handle_probed(&mut self, node: NodeId, probe: Option<Probe>) {
+    pub fn handle_probed(&mut self, node: NodeId, probe: Option<ProbeDigest>) {
         self.members.prove(node, probe);
     }
 

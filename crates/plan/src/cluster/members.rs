@@ -24,7 +24,7 @@ use std::{
 
 use types::{Class, Incarnation, NodeId};
 
-use super::classes::{Probe, tell_apart};
+use super::classes::{ProbeDigest, tell_apart};
 use crate::placement::{Limits, Link, Links, Speed, Worker};
 
 /// How long a member is listed that is gone.
@@ -67,7 +67,7 @@ pub struct Member {
     /// What it was measured to take, in this life.
     pub speed: Option<Speed>,
     /// What its timed layers gave, in this life.
-    pub probe: Option<Probe>,
+    pub probe: Option<ProbeDigest>,
     /// Why nothing is given to it: until it opens another session, or in this life.
     pub excluded: Option<String>,
     /// Whether it is left out for the rest of its life.
@@ -225,7 +225,7 @@ impl Members {
         self.gone.front().map(|(since, _)| since.saturating_add(GONE_LISTED))
     }
 
-    pub(super) fn prove(&mut self, node: NodeId, probe: Option<Probe>) {
+    pub(super) fn prove(&mut self, node: NodeId, probe: Option<ProbeDigest>) {
         if let Some(member) = self.members.get_mut(&node) {
             member.probe = probe;
         }

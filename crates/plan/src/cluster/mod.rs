@@ -78,7 +78,7 @@ use std::{
 
 use types::{Incarnation, JobId, NodeId};
 
-pub use classes::Probe;
+pub use classes::ProbeDigest;
 pub use command::Command;
 pub use forecast::{Forecast, NoForecast, Question, Snapshot};
 pub use job::{Job, JobSpec, Outcome, Progress, Stages};

@@ -95,7 +95,7 @@ pub use load::{Bottleneck, Carries, HopLoad, WorkerLoad};
 pub use predict::{Accuracy, Misplaced, Prediction, WorkerMemory, predict};
 pub use scale::{Scale, Shape};
 pub use search::{EXACT_WORKERS_MAX, Method, plan, plan_with};
-pub use work::{JobShape, Wire, WorkError};
+pub use work::{JobShape, WorkError};
 
 use types::Dtype;
 

@@ -30,7 +30,7 @@
 
 use std::ops::Range;
 
-use types::{Model, Sampler, Transformer};
+use types::{Dtype, Model, Sampler, Transformer};
 
 use super::{Footprint, Runs, Work};
 use crate::{
@@ -50,19 +50,6 @@ pub struct JobShape {
     pub video_frames: usize,
     /// What holds the model.
     pub engine: Engine,
-    /// How wide numbers are on their way between workers.
-    pub wire: Wire,
-}
-
-/// Bytes of a number on its way between workers, as the numeric class has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wire {
-    /// Of a hidden state.
-    pub hidden_bytes: usize,
-    /// Of a velocity.
-    pub velocity_bytes: usize,
-    /// Of clean frames.
-    pub x0_bytes: usize,
 }
 
 /// Why a model's work could not be counted.
@@ -74,11 +61,6 @@ pub enum WorkError {
     /// The sampler's steps cannot be run.
     #[error(transparent)]
     Passes(#[from] passes::Error),
-}
-
-impl Wire {
-    /// Everything in f32.
-    pub const F32: Self = Self { hidden_bytes: 4, velocity_bytes: 4, x0_bytes: 4 };
 }
 
 impl Work {
@@ -95,16 +77,15 @@ impl Work {
         let frames = transformer.window.map_or(shape.video_frames, |window| window.chunk);
         let runs = |chunk| Ok::<_, WorkError>(Runs::of(&chunk_passes(&shape.sampler, chunk)?));
         let Transformer { dim, in_channels, out_channels, layers, .. } = *transformer;
-        let Wire { hidden_bytes, velocity_bytes, x0_bytes } = shape.wire;
-        let frame_tensors =
-            |channels, bytes| product([channels, frames, grid.rows, grid.columns, bytes]);
+        let bytes = Dtype::F32.bytes();
+        let frame_tensors = |channels| product([channels, frames, grid.rows, grid.columns, bytes]);
         Ok(Self {
             layers,
             first_chunk: runs(0)?,
             later_chunks: runs(1)?,
-            hidden_bytes: grid.tokens(frames).saturating_mul(product([dim, hidden_bytes])),
-            velocity_bytes: frame_tensors(out_channels, velocity_bytes),
-            x0_bytes: frame_tensors(in_channels, x0_bytes),
+            hidden_bytes: grid.tokens(frames).saturating_mul(product([dim, bytes])),
+            velocity_bytes: frame_tensors(out_channels),
+            x0_bytes: frame_tensors(in_channels),
             footprint: footprint(model, transformer, shape)?,
         })
     }

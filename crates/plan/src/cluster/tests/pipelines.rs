@@ -145,7 +145,7 @@ fn members_of_one_class_that_give_different_results_do_not_stand_in_one_pipeline
     let mut hand = Hand::new(policy());
     for (node, probe) in [(A, 7), (B, 8), (C, 7)] {
         hand.session(node, Boot(1), offer());
-        hand.cluster.handle_probed(node, Some(Probe(probe)));
+        hand.cluster.handle_probed(node, Some(ProbeDigest(probe)));
         hand.cluster.handle_profiled(hand.now, node, speed());
     }
     hand.settle();
