@@ -39,11 +39,11 @@ impl Process {
         self.signal("-TERM");
     }
 
-    /// Lets it stand still for a second, and go on for a moment: it gets little done, and
-    /// nobody takes it for lost.
+    /// Lets it stand still, and go on for a moment: it gets little done, and nobody takes
+    /// it for lost, as a connection may be silent for six seconds.
     pub(crate) fn rest(&self) {
         self.signal("-STOP");
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(4));
         self.signal("-CONT");
         thread::sleep(Duration::from_millis(20));
     }
